@@ -1,0 +1,56 @@
+"""The command ``flowfs``: one module per subcommand, imported when it is used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from flowfs import __version__
+from flowfs.errors import FlowError, describe
+
+_COMMANDS = {
+    "demo": "flowfs.cli.demo",
+    "login": "flowfs.cli.login",
+    "logout": "flowfs.cli.login",
+    "mount": "flowfs.cli.mount",
+    "serve": "flowfs.cli.serve",
+    "umount": "flowfs.cli.mount",
+    "whoami": "flowfs.cli.login",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands' modules are imported only when a command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flowfs")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """A workflow service as a file system."""
+    ctx.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and exit code 1."""
+    try:
+        cli(prog_name="flowfs")
+    except (FlowError, OSError) as error:
+        if "--debug" in sys.argv or os.environ.get("FLOWFS_DEBUG"):
+            raise
+        click.echo(f"flowfs: {describe(error)}", err=True)
+        sys.exit(1)

@@ -1,0 +1,334 @@
+"""Every error of flowfs: one class per meaning, all of them :class:`OSError`.
+
+The table from what a service or network says to what a user sees stands here and nowhere
+else. Each error has an ``errno``, the path or URL it is about (``filename``) and, where a
+service said something, its own words (``service_message``).
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import json
+import os
+import re
+from collections.abc import Mapping
+from html import unescape
+from typing import Any, TypeVar
+
+__all__ = [
+    "AccessDenied",
+    "AlreadyExists",
+    "BadReply",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "DirectoryNotEmpty",
+    "FlowError",
+    "InvalidArguments",
+    "InvalidRunState",
+    "IsADirectory",
+    "NoSpace",
+    "NotADirectory",
+    "NotFound",
+    "NotPermitted",
+    "ReadOnly",
+    "ServiceBusy",
+    "TooLarge",
+    "UnclearStart",
+    "describe",
+    "failure",
+    "from_reply",
+    "words_of",
+]
+
+
+class FlowError(OSError):
+    """Base of all errors that flowfs raises on its own account.
+
+    Attributes
+    ----------
+    errno : int
+        Never None, so that a FUSE layer and ``except OSError`` can rely on it.
+    strerror : str
+        What happened and what to do, in one line; holds the service's words.
+    filename : str or None
+        The path or URL that the error is about.
+    status : int or None
+        HTTP status of the reply, where there was one.
+    service_message : str or None
+        The service's own words, where it said any.
+    """
+
+    default_errno: int = _errno.EIO
+    status: int | None = None
+    service_message: str | None = None
+
+
+class AccessDenied(FlowError, PermissionError):
+    """The service wants a (better) token: 401 or 403."""
+
+    default_errno = _errno.EACCES
+
+
+class NotFound(FlowError, FileNotFoundError):
+    """The service or the tree has nothing of that name."""
+
+    default_errno = _errno.ENOENT
+
+
+class InvalidRunState(FlowError):
+    """The run's state forbids it: deleting an active run, canceling an ended one."""
+
+    default_errno = _errno.EBUSY
+
+
+class InvalidArguments(FlowError, ValueError):
+    """A run's arguments (or another request's values) are not acceptable."""
+
+    default_errno = _errno.EINVAL
+
+
+class TooLarge(FlowError):
+    """The service refuses a body of that size: 413."""
+
+    default_errno = _errno.EFBIG
+
+
+class ServiceBusy(FlowError):
+    """The service asks to come back later, after all retries allowed: 429 or 503."""
+
+    default_errno = _errno.EAGAIN
+
+
+class NoSpace(FlowError):
+    """The service has no room left: 507."""
+
+    default_errno = _errno.ENOSPC
+
+
+class BadReply(FlowError):
+    """The service failed (5xx), or its reply was broken, short or made no sense."""
+
+    default_errno = _errno.EIO
+
+
+class DeadlineExceeded(FlowError, TimeoutError):
+    """No answer within the time allowed."""
+
+    default_errno = _errno.ETIMEDOUT
+
+
+class ConnectionFailed(FlowError, ConnectionError):
+    """The service cannot be reached: refused, no route, name unknown."""
+
+    default_errno = _errno.ECONNREFUSED
+
+
+class UnclearStart(FlowError):
+    """A run may or may not have started: the reply to its start never came.
+
+    Attributes
+    ----------
+    run_ids : tuple of str
+        Runs with the same arguments that the service lists as just created. Empty when it
+        shows none.
+    """
+
+    run_ids: tuple[str, ...] = ()
+
+
+class NotPermitted(FlowError, PermissionError):
+    """The tree allows no such change there, whoever asks."""
+
+    default_errno = _errno.EPERM
+
+
+class ReadOnly(FlowError):
+    """Opened read-only: every change is refused."""
+
+    default_errno = _errno.EROFS
+
+
+class AlreadyExists(FlowError, FileExistsError):
+    """Something of that name is there already."""
+
+    default_errno = _errno.EEXIST
+
+
+class IsADirectory(FlowError, IsADirectoryError):
+    """A directory where a file is needed."""
+
+    default_errno = _errno.EISDIR
+
+
+class NotADirectory(FlowError, NotADirectoryError):
+    """A file where a directory is needed."""
+
+    default_errno = _errno.ENOTDIR
+
+
+class DirectoryNotEmpty(FlowError):
+    """The directory still has entries; remove it recursively if that is meant."""
+
+    default_errno = _errno.ENOTEMPTY
+
+
+E = TypeVar("E", bound=FlowError)
+
+
+def failure(
+    kind: type[E],
+    message: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    errno: int | None = None,
+    status: int | None = None,
+    words: str | None = None,
+) -> E:
+    """Build an error with everything it should carry.
+
+    Parameters
+    ----------
+    kind : type of FlowError
+        The class, which decides the errno.
+    message : str
+        One line: what happened, and what to do about it.
+    path : str or path-like, optional
+        What it is about.
+    errno : int, optional
+        Instead of the class's own.
+    status : int, optional
+        HTTP status of the service's reply.
+    words : str, optional
+        The service's own message.
+
+    Returns
+    -------
+    FlowError
+        An instance of `kind`, to be raised.
+    """
+    number = kind.default_errno if errno is None else errno
+    name = None if path is None else os.fspath(path)
+    error = kind(number, message) if name is None else kind(number, message, name)
+    error.status = status
+    error.service_message = words
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error for people: path, what happened, the service's words."""
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename if error.filename is not None else ""
+        return f"{where}: {error.strerror}" if where else str(error.strerror)
+    return str(error) or type(error).__name__
+
+
+# Status → class, for what the status alone decides. 400 and 404 need a look at the words.
+_BY_STATUS: Mapping[int, type[FlowError]] = {
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    408: DeadlineExceeded,
+    413: TooLarge,
+    429: ServiceBusy,
+    503: ServiceBusy,
+    504: DeadlineExceeded,
+    507: NoSpace,
+}
+
+# flowServ answers 400 both for bad arguments and for a run in the wrong state; only the
+# words tell them apart (`InvalidRunStateError` in flowserv.error).
+_INVALID_STATE = re.compile(r"invalid operation for run in state|invalid (run )?state", re.I)
+
+
+def from_reply(
+    status: int,
+    body: bytes,
+    path: str | None,
+    *,
+    what: str,
+    hint: str | None = None,
+) -> FlowError:
+    """Translate an HTTP reply that is not a success.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    body : bytes
+        The reply's body (its beginning suffices); JSON, HTML or text.
+    path : str or None
+        What the request was about.
+    what : str
+        The act that failed, as words: ``"get run abc"``.
+    hint : str, optional
+        What to do, put behind the service's words.
+
+    Returns
+    -------
+    FlowError
+        To be raised.
+    """
+    words = words_of(body)
+    kind: type[FlowError]
+    if status in _BY_STATUS:
+        kind = _BY_STATUS[status]
+    elif 400 <= status < 500:
+        kind = InvalidRunState if _INVALID_STATE.search(words or "") else InvalidArguments
+    else:
+        kind = BadReply
+    message = f"cannot {what}: {words or f'the service answered {status}'}"
+    if words and kind is BadReply:
+        message += f" (status {status})"
+    if hint:
+        message += f" ({hint})"
+    return failure(kind, message, path, status=status, words=words)
+
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.I | re.S)
+_HEADING = re.compile(r"<h1[^>]*>(.*?)</h1>", re.I | re.S)
+_PARAGRAPH = re.compile(r"<p[^>]*>(.*?)</p>", re.I | re.S)
+_TAG = re.compile(r"<[^>]*>")
+_MAX_WORDS = 2000
+
+
+def words_of(body: bytes) -> str | None:
+    """Return the message in an error reply: JSON's, an HTML page's title, or plain text.
+
+    Parameters
+    ----------
+    body : bytes
+        The reply's body or its beginning.
+
+    Returns
+    -------
+    str or None
+        One line without markup or control characters, 2000 characters at most; None if
+        there is nothing to say.
+    """
+    text = body.decode("utf-8", "replace").strip()
+    if not text:
+        return None
+    try:
+        document: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, Mapping):
+        for key in ("message", "error", "detail", "description"):
+            value = document.get(key)
+            if isinstance(value, str) and value.strip():
+                return _one_line(value)
+        return None
+    if isinstance(document, str):
+        return _one_line(document) or None
+    if text.startswith("<") or _TITLE.search(text):
+        parts = [m.group(1) for m in (_TITLE.search(text) or _HEADING.search(text),) if m]
+        paragraph = _PARAGRAPH.search(text)
+        if paragraph and parts:
+            parts.append(paragraph.group(1))
+        return _one_line(unescape(_TAG.sub(" ", ": ".join(parts)))) or None
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:_MAX_WORDS]
