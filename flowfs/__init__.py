@@ -35,34 +35,54 @@ _PUBLIC = {
     "UnclearStart": "flowfs.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = [
+    "AccessDenied",
+    "AlreadyExists",
+    "BadReply",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "DirectoryNotEmpty",
+    "FlowError",
+    "FlowFileSystem",
+    "InvalidArguments",
+    "InvalidRunState",
+    "IsADirectory",
+    "NoSpace",
+    "NotADirectory",
+    "NotFound",
+    "NotPermitted",
+    "ReadOnly",
+    "RemoteRunService",
+    "ServiceBusy",
+    "ServiceDescriptor",
+    "TooLarge",
+    "UnclearStart",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from flowfs.errors import (
-        AccessDenied as AccessDenied,
-        AlreadyExists as AlreadyExists,
-        BadReply as BadReply,
-        ConnectionFailed as ConnectionFailed,
-        DeadlineExceeded as DeadlineExceeded,
-        DirectoryNotEmpty as DirectoryNotEmpty,
-        FlowError as FlowError,
-        InvalidArguments as InvalidArguments,
-        InvalidRunState as InvalidRunState,
-        IsADirectory as IsADirectory,
-        NoSpace as NoSpace,
-        NotADirectory as NotADirectory,
-        NotFound as NotFound,
-        NotPermitted as NotPermitted,
-        ReadOnly as ReadOnly,
-        ServiceBusy as ServiceBusy,
-        TooLarge as TooLarge,
-        UnclearStart as UnclearStart,
+        AccessDenied,
+        AlreadyExists,
+        BadReply,
+        ConnectionFailed,
+        DeadlineExceeded,
+        DirectoryNotEmpty,
+        FlowError,
+        InvalidArguments,
+        InvalidRunState,
+        IsADirectory,
+        NoSpace,
+        NotADirectory,
+        NotFound,
+        NotPermitted,
+        ReadOnly,
+        ServiceBusy,
+        TooLarge,
+        UnclearStart,
     )
-    from flowfs.filesystem import FlowFileSystem as FlowFileSystem
-    from flowfs.service import (
-        RemoteRunService as RemoteRunService,
-        ServiceDescriptor as ServiceDescriptor,
-    )
+    from flowfs.filesystem import FlowFileSystem
+    from flowfs.service import RemoteRunService, ServiceDescriptor
 
 
 def __getattr__(name: str) -> Any:

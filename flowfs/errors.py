@@ -56,11 +56,18 @@ class FlowError(OSError):
         HTTP status of the reply, where there was one.
     service_message : str or None
         The service's own words, where it said any.
+    unclear : bool
+        Whether the service may have done what it was asked in spite of the error: the reply
+        was lost, late or broken.
+    retry_after : float
+        Seconds after which the service asks to be tried again; 0 where it did not say.
     """
 
     default_errno: int = _errno.EIO
     status: int | None = None
     service_message: str | None = None
+    unclear: bool = False
+    retry_after: float = 0.0
 
 
 class AccessDenied(FlowError, PermissionError):
@@ -129,8 +136,8 @@ class UnclearStart(FlowError):
     Attributes
     ----------
     run_ids : tuple of str
-        Runs with the same arguments that the service lists as just created. Empty when it
-        shows none.
+        The newest run with the same arguments, if the service lists one: it may be the one,
+        and its creation time in the message tells.
     """
 
     run_ids: tuple[str, ...] = ()

@@ -1,0 +1,160 @@
+"""A reply's body as a file that streams."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flowfs.errors import BadReply, FlowError, failure
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["Body"]
+
+
+class Body(io.RawIOBase):
+    """The bytes of one reply, read as they come.
+
+    Parameters
+    ----------
+    response : requests.Response
+        Opened with ``stream=True``; closed with this file.
+    translate : callable
+        Makes a :class:`~flowfs.errors.FlowError` of what the network raises.
+    path : str or None
+        What it is, for errors.
+
+    Attributes
+    ----------
+    length : int or None
+        Bytes in this body, when the service says so.
+    start : int
+        Where in the whole file the first byte of this body stands; not 0 in a reply to a
+        ranged request that was honoured.
+    total : int or None
+        Bytes in the whole file, when known.
+
+    Notes
+    -----
+    A range past the end of the file (416) is an empty body.
+
+    ``read(n)`` returns `n` bytes unless the body ends; a body that ends before its
+    announced length raises :class:`~flowfs.errors.BadReply`, so a short file is never
+    mistaken for a whole one.
+    """
+
+    def __init__(
+        self,
+        response: requests.Response,
+        translate: Callable[[BaseException], FlowError],
+        path: str | None,
+    ) -> None:
+        super().__init__()
+        self._response = response
+        self._translate = translate
+        self._path = path
+        self._got = 0
+        headers = response.headers
+        self._encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
+        self.length = None if self._encoded else _number(headers.get("Content-Length"))
+        self.start = 0
+        self.total = self.length
+        if response.status_code == 206:
+            self.start, self.total = self._content_range(headers.get("Content-Range", ""))
+        elif response.status_code == 416:  # past the end: ``bytes */<size>``
+            self.length, self.total = 0, _number(headers["Content-Range"].rpartition("/")[2])
+            self.start = self.total or 0
+
+    def _content_range(self, value: str) -> tuple[int, int | None]:
+        unit, _, rest = value.strip().partition(" ")
+        span, _, total = rest.partition("/")
+        first, _, last = span.partition("-")
+        start, end = _number(first), _number(last)
+        if unit != "bytes" or start is None or end is None:
+            self.close()
+            raise failure(
+                BadReply, f"a partial reply without a usable Content-Range: {value!r}", self._path
+            )
+        if self.length is None:
+            self.length = end - start + 1
+        return start, _number(total)
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("the service did not say how long this body is")
+        return self.length
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> str | None:
+        """What it is: the path or id that was asked for."""
+        return self._path
+
+    def readable(self) -> bool:
+        """Bodies are read, front to back."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes into `buffer`; 0 at the end of a whole body."""
+        view = memoryview(buffer).cast("B")
+        data = self._some(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end; all that is left by default."""
+        if size is None or size < 0:
+            return self.readall()
+        pieces: list[bytes] = []
+        while size > 0:
+            data = self._some(size)
+            if not data:
+                break
+            pieces.append(data)
+            size -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readall(self) -> bytes:
+        """Read all that is left."""
+        pieces = []
+        while data := self._some(1 << 20):
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def _some(self, size: int) -> bytes:
+        if self.closed:
+            raise ValueError("read of a closed body")
+        if size <= 0 or self.length == 0:
+            return b""
+        try:
+            data: bytes = self._response.raw.read(size, decode_content=self._encoded)
+        except Exception as error:
+            self.close()
+            raise self._translate(error) from error
+        self._got += len(data)
+        if self.length is not None and not data and self._got < self.length:
+            got, length = self._got, self.length
+            self.close()
+            raise failure(
+                BadReply, f"the reply broke off after {got} of {length} bytes", self._path
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the reply; its connection is kept if the body was read to its end."""
+        if not self.closed:
+            self._response.close()
+            super().close()
+
+    def __del__(self) -> None:
+        # The response closes itself when it is collected; RawIOBase's own finalizer would
+        # call close() on a half-built object.
+        return
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None

@@ -1,0 +1,204 @@
+"""Which token goes to which service: given, from the environment, or from a login.
+
+A token is for the origin (scheme, host, port) it was given for and goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowfs.errors import AccessDenied, failure
+from flowfs.service.descriptor import origin_of
+from flowfs.service.endpoint import endpoint_from_environment, normalize_endpoint
+
+__all__ = ["Credentials", "find_credentials", "forget_login", "save_login", "saved_logins"]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A token, where it came from, and what to say when it is refused.
+
+    Attributes
+    ----------
+    token : str or None
+        The access token; in no repr.
+    source : str
+        Where it came from, for messages: ``"the option token"``.
+    advice : str
+        What to do where there is none, or it is refused.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    source: str = "nowhere"
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError(
+                f"the token from {self.source} is no access token: "
+                "it holds characters that no HTTP header can carry"
+            )
+
+    def hint(self) -> str:
+        """Return what to tell a user whose request was refused for want of rights."""
+        if self.token is None:
+            return (
+                f"no access token was sent; {self.advice}" if self.advice else "no token was sent"
+            )
+        return (
+            f"the token from {self.source} was sent; if it has expired, {self.advice or 'log in'}; "
+            "if it is good, a proxy may drop the header api_key: nginx needs "
+            "'underscores_in_headers on'"
+        )
+
+
+def find_credentials(
+    endpoint: str,
+    token: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    trust_environment: bool = False,
+) -> Credentials:
+    """Find the token for an endpoint.
+
+    Parameters
+    ----------
+    endpoint : str
+        Normalized endpoint.
+    token : str, optional
+        What the caller gave; it wins.
+    environ : mapping, optional
+        Instead of :data:`os.environ`. ``FLOWSERV_ACCESS_TOKEN`` counts only for the origin
+        that the environment names.
+    trust_environment : bool
+        Take ``FLOWSERV_ACCESS_TOKEN`` for this endpoint whatever address the environment
+        names: for a caller who chose the address.
+
+    Returns
+    -------
+    Credentials
+        Its token is None where none is known; its hint says what to do then.
+
+    Raises
+    ------
+    AccessDenied
+        If the file of logins can be read by others.
+    ValueError
+        If the token cannot be sent at all.
+
+    Notes
+    -----
+    Costs no request.
+    """
+    environ = os.environ if environ is None else environ
+    login = f"log in with 'flowfs login {endpoint}'"
+    if token:
+        return Credentials(str(token), "the option token", login)
+    advice = f"{login}, or pass token="
+    from_environment = environ.get("FLOWSERV_ACCESS_TOKEN")
+    if from_environment:
+        named = endpoint if trust_environment else endpoint_from_environment(environ)
+        if origin_of(named) == origin_of(endpoint):
+            return Credentials(from_environment, "FLOWSERV_ACCESS_TOKEN", login)
+        advice = (
+            f"FLOWSERV_ACCESS_TOKEN is for {named}, so it was kept back; set "
+            f"FLOWSERV_API_PROTOCOL, FLOWSERV_API_HOST and FLOWSERV_API_PORT to name {endpoint}, "
+            f"or {login}"
+        )
+    saved = saved_logins(environ).get(endpoint)
+    if saved:
+        return Credentials(saved, f"the login saved in {login_file(environ)}", login)
+    return Credentials(None, "nowhere", advice)
+
+
+def login_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where logins are kept: ``$XDG_CONFIG_HOME/flowfs/logins.json``."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CONFIG_HOME")
+    root = Path(base) if base else Path.home() / ".config"
+    return root / "flowfs" / "logins.json"
+
+
+def saved_logins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Read the tokens that ``flowfs login`` saved.
+
+    Returns
+    -------
+    dict of str to str
+        Token by normalized endpoint; empty if nobody logged in.
+
+    Raises
+    ------
+    AccessDenied
+        If others may read the file, or its owner may not.
+    """
+    path = login_file(environ)
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise failure(
+                    AccessDenied,
+                    f"others can read the saved logins (mode {mode:04o}): "
+                    "run 'chmod 600' on the file, and log in again if it may have been read",
+                    path,
+                )
+            document: Any = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except PermissionError as error:
+        if isinstance(error, AccessDenied):
+            raise
+        raise failure(AccessDenied, "cannot read the saved logins", path) from error
+    except ValueError as error:
+        raise failure(
+            AccessDenied,
+            f"the saved logins are no JSON ({error}): remove the file and log in",
+            path,
+        ) from None
+    tokens = document.get("tokens", {}) if isinstance(document, Mapping) else {}
+    return {str(k): str(v) for k, v in tokens.items()} if isinstance(tokens, Mapping) else {}
+
+
+def save_login(endpoint: str, token: str, environ: Mapping[str, str] | None = None) -> Path:
+    """Keep a token for an endpoint, in a file that only its owner can read.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+    """
+    tokens = saved_logins(environ)
+    tokens[normalize_endpoint(endpoint)] = token
+    return _write(tokens, environ)
+
+
+def forget_login(endpoint: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Drop the token kept for an endpoint and return it; None if there was none."""
+    tokens = saved_logins(environ)
+    token = tokens.pop(normalize_endpoint(endpoint), None)
+    if token is not None:
+        _write(tokens, environ)
+    return token
+
+
+def _write(tokens: Mapping[str, str], environ: Mapping[str, str] | None) -> Path:
+    path = login_file(environ)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # mkstemp makes the file 0600 from its first moment; the rename replaces it whole.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".logins-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump({"tokens": dict(tokens)}, file, indent=2)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,214 @@
+"""An end for requests that would never end.
+
+A socket's timeout bounds one ``recv``: a server that sends a byte a second keeps a request
+alive for ever. A :class:`Watch` bounds the whole: when its time is up, the connection's
+socket is shut down, and whoever waits on it gets an error at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+__all__ = ["Watch", "WatchedAdapter"]
+
+_current = threading.local()
+
+
+class Watch:
+    """Bounds what the current thread does on connections of a :class:`WatchedAdapter`.
+
+    Used as a context manager around a request and, where the reply is small, around reading
+    it too.
+
+    Parameters
+    ----------
+    at : float
+        When time is up, in seconds of :func:`time.monotonic`.
+
+    Attributes
+    ----------
+    expired : bool
+        Whether the time ran out while the watch was on.
+    """
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.expired = False
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._off = False
+
+    def __enter__(self) -> Watch:
+        _current.watch = self
+        _keeper.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _current.watch = None
+        with self._lock:
+            self._off = True
+            self._socket = None
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is left to watch."""
+        return self._off
+
+    def attach(self, sock: socket.socket | None) -> None:
+        """Name the socket to shut down when time is up."""
+        with self._lock:
+            self._socket = sock
+            if self.expired:
+                self._shut()
+
+    def fire(self) -> None:
+        """End it now, unless it is over."""
+        with self._lock:
+            if not self._off:
+                self.expired = True
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Below TLS: an orderly TLS shutdown would wait for the peer.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _Keeper:
+    """The one thread that fires watches; started with the first of them."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._serial = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def add(self, watch: Watch) -> None:
+        if self._pid != os.getpid():  # forked: the thread stayed with the parent
+            self._reset()
+        with self._changed:
+            heapq.heappush(self._heap, (watch.at, next(self._serial), watch))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="flowfs-deadlines", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0][2] is watch:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._heap or not (due := self._due()):
+                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
+            due.fire()
+
+    def _due(self) -> Watch | None:
+        while self._heap and self._heap[0][2].off:
+            heapq.heappop(self._heap)
+        if self._heap and self._heap[0][0] <= time.monotonic():
+            return heapq.heappop(self._heap)[2]
+        return None
+
+
+_keeper = _Keeper()
+
+
+class _Watched:
+    """Tells the thread's watch which socket its request is on."""
+
+    sock: Any
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        watch: Watch | None = getattr(_current, "watch", None)
+        if watch is not None:
+            watch.attach(self.sock)
+        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+
+
+class _WatchedHTTPConnection(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _WatchedHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTPConnection
+
+
+class _WatchedHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPSConnection
+
+
+_POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+
+class WatchedAdapter(HTTPAdapter):
+    """A requests adapter whose connections a :class:`Watch` can end."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of watched connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools of watched connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+def new_http_session(max_connections: int) -> requests.Session:
+    """Make a requests session with kept, watched connections.
+
+    Parameters
+    ----------
+    max_connections : int
+        How many connections to keep alive for each host. More are opened when more are
+        needed at once, and closed after use: a pool that blocks would deadlock a caller who
+        holds that many files open.
+
+    Returns
+    -------
+    requests.Session
+    """
+    session = requests.Session()
+    adapter = WatchedAdapter(pool_connections=4, pool_maxsize=max_connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    # Never from .netrc: the token is the only credential, and only ours to place.
+    session.auth = lambda request: request
+    session.cookies.set_policy(_NoCookies())
+    return session
+
+
+class _NoCookies(requests.cookies.cookielib.DefaultCookiePolicy):  # type: ignore[name-defined,misc]
+    """Sessions are shared by threads; a cookie jar that changes is not."""
+
+    def set_ok(self, cookie: Any, request: Any) -> bool:
+        return False
