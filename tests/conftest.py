@@ -1,0 +1,151 @@
+"""Fixtures for all tests: the real service, and a world without the user's settings.
+
+Tests marked ``service`` or ``mount`` are skipped where rob-flask or FUSE is missing, and say
+so at the end. With ``FLOWFS_REQUIRE_SERVICE=1`` and ``FLOWFS_REQUIRE_MOUNT=1`` they fail
+instead, so that nothing goes untested unnoticed. Tests that use a service's fixture need
+no mark.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support import Rest
+
+from flowfs.embedded import EmbeddedService
+
+_SERVICE_FIXTURES = {"service", "any_service", "hello_group", "analysis_group", "rest"}
+_SKIPPED = pytest.StashKey[Counter[tuple[str, str]]]()
+
+
+@cache
+def _missing_service() -> str | None:
+    for module in ("robflask", "cheroot"):
+        if find_spec(module) is None:
+            return f"{module} is not installed (pip install 'flowfs[server]')"
+    return None
+
+
+@cache
+def _missing_mount() -> str | None:
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse cannot be used: {error.strerror}"
+    if not (shutil.which("fusermount") or shutil.which("fusermount3")):
+        return "there is no fusermount (install the package fuse3)"
+    # Each binding needs its own library; one such pair is enough.
+    bindings = {"fuse": ("fuse",), "mfusepy": ("fuse3", "fuse")}
+    if not any(
+        find_spec(binding) and any(ctypes.util.find_library(name) for name in libraries)
+        for binding, libraries in bindings.items()
+    ):
+        return "there is no FUSE library with a Python binding (fusepy or mfusepy) for it"
+    return None
+
+
+_NEEDS = {"service": _missing_service, "mount": _missing_mount}
+
+
+def _required(need: str) -> bool:
+    return os.environ.get(f"FLOWFS_REQUIRE_{need.upper()}") == "1"
+
+
+def _do_without(need: str, reason: str) -> None:
+    """Skip the test; fail it where the need is required."""
+    if _required(need):
+        pytest.fail(f"required, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SKIPPED] = Counter()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("service")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for need, missing in _NEEDS.items():
+        if item.get_closest_marker(need) and (reason := missing()):
+            if not _required(need):
+                item.config.stash[_SKIPPED][need, reason] += 1
+            _do_without(need, reason)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for (need, reason), count in config.stash[_SKIPPED].items():
+        terminalreporter.write_line(
+            f"NOT TESTED: {count} {need} tests were skipped, because {reason}",
+            red=True,
+            bold=True,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("FLOWSERV_", "ROB_", "FSSPEC_")) or name == "FLOWFS_DEBUG":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
+    # A proxy would be asked for loopback addresses too.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[EmbeddedService]:
+    """The real service on this environment's flowserv (0.8.1)."""
+    with EmbeddedService.start() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _older_service() -> Iterator[EmbeddedService]:
+    python = os.environ.get("FLOWFS_TEST_PYTHON_072")
+    if not python:
+        _do_without("service", "FLOWFS_TEST_PYTHON_072 names no interpreter with flowserv 0.7.2")
+    with EmbeddedService.start(python=str(python)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session", params=["flowserv-0.8.1", "flowserv-0.7.2"])
+def any_service(request: pytest.FixtureRequest) -> EmbeddedService:
+    """The real service on every version of flowserv that it works with."""
+    name = "service" if request.param == "flowserv-0.8.1" else "_older_service"
+    started: EmbeddedService = request.getfixturevalue(name)
+    return started
+
+
+@pytest.fixture(scope="session")
+def hello_group(service: EmbeddedService) -> str:
+    """Id of the group of the workflow ``hello``."""
+    return service.groups["hello"]
+
+
+@pytest.fixture(scope="session")
+def analysis_group(service: EmbeddedService) -> str:
+    """Id of the group of the workflow ``analysis``."""
+    return service.groups["analysis"]
+
+
+@pytest.fixture
+def rest(service: EmbeddedService) -> Iterator[Rest]:
+    """The service's REST interface, without flowfs."""
+    client = Rest(service)
+    yield client
+    client.close()

@@ -1,0 +1,117 @@
+"""What several test modules need: waiting, and the service without flowfs in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from flowfs.embedded import EmbeddedService
+
+T = TypeVar("T")
+
+ENDED = ("SUCCESS", "ERROR", "CANCELED")
+
+
+def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
+    """Return the condition's first true value.
+
+    Parameters
+    ----------
+    condition : callable
+        Asked again and again; whatever it raises is not caught.
+    timeout : float
+        Seconds.
+    message : str
+        What was waited for, for the failure.
+
+    Returns
+    -------
+    T
+        What the condition returned at last.
+
+    Raises
+    ------
+    AssertionError
+        It was not true in time.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {message}")
+        time.sleep(0.02)
+
+
+class Rest:
+    """The service's REST interface as plain requests, to check flowfs against.
+
+    Parameters
+    ----------
+    service : EmbeddedService
+        The service; every request carries its token.
+    """
+
+    def __init__(self, service: EmbeddedService) -> None:
+        self.endpoint = service.endpoint
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers["api_key"] = service.token
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to a path below the API root."""
+        return self.session.request(method, f"{self.endpoint}/{path}", **{"timeout": 30, **options})
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path; other replies than success raise."""
+        reply = self.request("GET", path)
+        reply.raise_for_status()
+        return reply.json()
+
+    def upload(self, group: str, source: Path) -> str:
+        """Upload a file and return its id."""
+        with open(source, "rb") as file:
+            reply = self.request("POST", f"uploads/{group}/files", files={"file": file})
+        reply.raise_for_status()
+        return str(reply.json()["id"])
+
+    def start(self, group: str, arguments: Mapping[str, Any]) -> str:
+        """Start a run and return its id; a value that is a dict is a file's ``fileId`` etc."""
+        listed = [
+            {"name": name, "value": {"type": "$file", "value": value}}
+            if isinstance(value, dict)
+            else {"name": name, "value": value}
+            for name, value in arguments.items()
+        ]
+        reply = self.request("POST", f"groups/{group}/runs", json={"arguments": listed})
+        assert reply.status_code == 201, reply.text
+        return str(reply.json()["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return a run's handle."""
+        handle: dict[str, Any] = self.get(f"runs/{run_id}")
+        return handle
+
+    def ended(self, run_id: str, timeout: float = 30) -> dict[str, Any]:
+        """Wait for a run's end and return its handle."""
+        return wait_until(
+            lambda: handle if (handle := self.run(run_id))["state"] in ENDED else None,
+            timeout,
+            f"end of run {run_id}",
+        )
+
+    def result(self, handle: Mapping[str, Any], name: str) -> bytes:
+        """Return the bytes of a run's result of that name."""
+        (file_id,) = (file["id"] for file in handle["files"] if file["name"] == name)
+        reply = self.request("GET", f"runs/{handle['id']}/downloads/files/{file_id}")
+        reply.raise_for_status()
+        return reply.content
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
