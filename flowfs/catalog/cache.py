@@ -1,0 +1,123 @@
+"""Values kept for a while, or for ever, and fetched once however many ask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+__all__ = ["Cache"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Cache(Generic[K, V]):
+    """A bounded, thread-safe cache in which each value knows how long it is good.
+
+    Parameters
+    ----------
+    ttl : float
+        Seconds for which a value is kept that may change.
+    lasts : callable, optional
+        Tells of a value whether it can never change; by default none is so.
+    bound : int
+        Values kept at most; the least recently used go first.
+
+    Notes
+    -----
+    No lock is held while a value is fetched: who asks for another key is not held up, who
+    asks for the same one waits for the one fetch. A value whose fetch began before
+    :meth:`drop` is given to those who waited for it, but not kept.
+    """
+
+    def __init__(
+        self, ttl: float, lasts: Callable[[V], bool] = lambda value: False, bound: int = 10_000
+    ) -> None:
+        self._ttl = ttl
+        self._lasts = lasts
+        self._bound = bound
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        self._fetching: dict[K, Future[V]] = {}
+        self._drops = 0
+
+    def peek(self, key: K, *, any_age: bool = False) -> V | None:
+        """Return the value kept for a key if it is still good (or of any age); never fetch."""
+        with self._lock:
+            entry = self._kept.get(key)
+            if entry is None or not (any_age or entry[1] > time.monotonic()):
+                return None
+            self._kept.move_to_end(key)
+            return entry[0]
+
+    def get(self, key: K, fetch: Callable[[], V], *, refresh: bool = False) -> V:
+        """Return the value for a key, fetched if none is kept that is still good.
+
+        Parameters
+        ----------
+        key : hashable
+            Which value.
+        fetch : callable
+            Gets it; what it raises is raised to all who wait for it.
+        refresh : bool
+            Fetch even if a good value is kept.
+        """
+        while True:
+            if not refresh and (value := self.peek(key)) is not None:
+                return value
+            with self._lock:
+                flight = self._fetching.get(key)
+                if flight is None:
+                    mine: Future[V] = Future()
+                    self._fetching[key] = mine
+                    drops = self._drops
+                    break
+            return flight.result()
+        try:
+            value = fetch()
+        except BaseException as error:
+            self._land(key, mine)
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            keep = drops == self._drops
+        if keep:
+            self.put(key, value)
+        self._land(key, mine)
+        mine.set_result(value)
+        return value
+
+    def _land(self, key: K, flight: Future[V]) -> None:
+        with self._lock:
+            if self._fetching.get(key) is flight:
+                del self._fetching[key]
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value that came by another way."""
+        good_until = float("inf") if self._lasts(value) else time.monotonic() + self._ttl
+        with self._lock:
+            self._kept[key] = (value, good_until)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._bound:
+                self._kept.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        """Forget a value; a fetch of it that is under way will not be kept, nor joined."""
+        with self._lock:
+            self._kept.pop(key, None)
+            self._fetching.pop(key, None)
+            self._drops += 1
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
+            self._fetching.clear()
+            self._drops += 1
+
+    def __len__(self) -> int:
+        return len(self._kept)

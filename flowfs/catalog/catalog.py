@@ -1,0 +1,442 @@
+"""What is known of groups, runs, uploads and workflows, and how long that is good."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any, TypeVar
+
+from flowfs import arguments as documents
+from flowfs.arguments import Uploads
+from flowfs.catalog.cache import Cache
+from flowfs.catalog.records import (
+    FileRecord,
+    Named,
+    RunRecord,
+    named,
+    upload_files,
+)
+from flowfs.errors import FlowError, NotFound, describe, failure
+from flowfs.service.client import FlowService
+from flowfs.service.runs import ENDED_STATES
+
+__all__ = ["Catalog"]
+
+T = TypeVar("T")
+
+
+def _has_ended(handle: Mapping[str, Any]) -> bool:
+    return handle.get("state") in ENDED_STATES
+
+
+class Catalog:
+    """The service's things as known now, shared by threads and file systems.
+
+    A run that has ended never changes: its handle is kept for ever (10,000 at most). What can
+    change is kept for `ttl` seconds. What is changed through the catalog is seen at once.
+
+    Parameters
+    ----------
+    service : FlowService
+        Where to ask.
+    ttl : float
+        Seconds.
+
+    Notes
+    -----
+    Each method costs at most one request, none where what it tells is still known, unless it
+    says otherwise. All raise :class:`~flowfs.errors.FlowError`.
+    """
+
+    def __init__(self, service: FlowService, ttl: float) -> None:
+        self.service = service
+        self._ttl = ttl
+        self._groups: Cache[str, dict[str, Any]] = Cache(ttl)
+        self._group_lists: Cache[str, list[dict[str, Any]]] = Cache(ttl)
+        self._runs: Cache[str, dict[str, RunRecord]] = Cache(ttl)
+        self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
+        self._uploads: Cache[str, list[FileRecord]] = Cache(ttl)
+        self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
+        self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
+        self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
+        self._lock = threading.Lock()
+        self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
+        self._refusals: dict[str, bytes] = {}
+        self._own_names: dict[tuple[str, str], str] = {}  # (group, name asked) -> upload id
+
+    # -- groups ------------------------------------------------------------
+
+    def groups(self, *, refresh: bool = False) -> list[Named]:
+        """Return all groups of the user, by id. Costs what `list_groups` costs."""
+        fetch = self.service.groups.list_groups
+        return named(self._group_lists.get("", fetch, refresh=refresh), "id")
+
+    def group(self, group_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """Return a group's handle; its runs and uploads are learned along with it."""
+
+        def fetch() -> dict[str, Any]:
+            handle = self.service.groups.get_group(group_id)
+            runs = handle.get("runs")
+            if isinstance(runs, list) and all(_is_run(run) for run in runs):
+                self._learn_runs(group_id, runs)
+            files = handle.get("files")
+            if isinstance(files, list) and all(_is_file(file) for file in files):
+                self._uploads.put(group_id, upload_files(files))
+            return handle
+
+        return self._groups.get(group_id, fetch, refresh=refresh)
+
+    # -- runs --------------------------------------------------------------
+
+    def runs(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
+        """Return the runs of a group by id, in the service's order."""
+
+        def fetch() -> dict[str, RunRecord]:
+            return self._learn_runs(group_id, self.service.runs.list_runs(group_id)["runs"])
+
+        return self._runs.get(group_id, fetch, refresh=refresh)
+
+    def _learn_runs(self, group_id: str, runs: list[dict[str, Any]]) -> dict[str, RunRecord]:
+        records = {run["id"]: RunRecord.of(run) for run in runs}
+        before = self._runs.peek(group_id, any_age=True) or {}
+        for run_id in before.keys() - records.keys():
+            self._forget_run(run_id)
+        now = time.monotonic()
+        with self._lock:
+            for run_id, record in records.items():
+                if run_id in self._seen:
+                    self._seen[run_id] = now
+                handle = self._handles.peek(run_id, any_age=True)
+                if handle is not None and handle.get("state") != record.state:
+                    self._handles.drop(run_id)
+        self._runs.put(group_id, records)
+        return records
+
+    def latest(self, group_id: str) -> RunRecord | None:
+        """Return the newest run of a group; None if it has none."""
+        runs = self.runs(group_id).values()
+        newest: RunRecord | None = None
+        for run in runs:
+            if newest is None or run.created >= newest.created:
+                newest = run
+        return newest
+
+    def run(self, group_id: str, run_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """Return the handle of a run of a group.
+
+        An ended run's handle is fetched once. That the run still exists is looked up in the
+        group's listing when it was last seen more than `ttl` ago: one request for all runs.
+
+        Raises
+        ------
+        NotFound
+            If there is no such run, or it is of another group.
+        """
+        handle = self._handles.peek(run_id)
+        if handle is not None and _has_ended(handle) and not refresh:
+            fresh = self._seen.get(run_id, 0.0) + self._ttl > time.monotonic()
+            if not fresh and run_id not in self.runs(group_id):
+                handle = None  # not listed (any more): ask for it
+                self._handles.drop(run_id)
+
+        def fetch() -> dict[str, Any]:
+            try:
+                fetched = self.service.runs.get_run(run_id)
+            except NotFound:
+                self._forget_run(run_id)
+                raise
+            with self._lock:
+                self._seen[run_id] = time.monotonic()
+                if len(self._seen) > 20_000:
+                    self._seen.clear()
+            return fetched
+
+        if handle is None or refresh:
+            handle = self._handles.get(run_id, fetch, refresh=refresh)
+        if handle.get("groupId") != group_id:
+            raise failure(
+                NotFound,
+                f"unknown run {run_id!r} in this group: it is of group {handle.get('groupId')!r}",
+                f"groups/{group_id}/runs/{run_id}",
+            )
+        return handle
+
+    def run_record(self, group_id: str, run_id: str) -> RunRecord:
+        """Return what a listing tells of a run: no request where a good listing has it."""
+        runs = self._runs.peek(group_id)
+        if runs is not None and run_id in runs:
+            return runs[run_id]
+        return RunRecord.of(self.run(group_id, run_id))
+
+    def listed_run(self, group_id: str, name: str) -> str | None:
+        """Return the id of the listed run of that name (ids too long for a name are cut)."""
+        return next((r.id for r in self.runs(group_id).values() if r.name == name), None)
+
+    def start_run(self, group_id: str, arguments: Any, *, about: str) -> dict[str, Any]:
+        """Check arguments and start a run; remember the refusal, if it is one.
+
+        Costs one request to start it, and one for the group's declarations and uploads
+        unless they are known.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        arguments : bytes, str, mapping or list
+            A document, or what it holds.
+        about : str
+            What errors name.
+
+        Returns
+        -------
+        dict
+            The run's handle.
+
+        Raises
+        ------
+        InvalidArguments
+            With everything wrong at once; nothing has started.
+        UnclearStart
+            If a run may have started.
+        """
+        try:
+            handle = self._start(group_id, arguments, about)
+        except FlowError as error:
+            self.refused(group_id, error)
+            raise
+        finally:
+            self._runs.drop(group_id)
+            self._groups.drop(group_id)
+        with self._lock:
+            self._refusals.pop(group_id, None)
+            self._seen[handle["id"]] = time.monotonic()
+        self._handles.put(handle["id"], handle)
+        return handle
+
+    def _start(self, group_id: str, arguments: Any, about: str) -> dict[str, Any]:
+        declared = self.group(group_id).get("parameters")
+        declarations = declared if isinstance(declared, list) else None
+        if isinstance(arguments, (bytes, str)):
+            given = documents.parse(arguments, about, declarations)
+        else:
+            given = documents.normalize(arguments, about, declarations)
+        try:
+            checked = documents.check(given, declarations, self._argument_files(group_id), about)
+        except FlowError:
+            # What is missing may have come since: look once more before refusing.
+            declared = self.group(group_id, refresh=True).get("parameters")
+            declarations = declared if isinstance(declared, list) else None
+            checked = documents.check(given, declarations, self._argument_files(group_id), about)
+        return self.service.runs.start_run(group_id, checked)
+
+    def _argument_files(self, group_id: str) -> Uploads:
+        records = self.uploads(group_id)
+        names = {record.stored: record.id for record in records}
+        names.update({record.name: record.id for record in records})
+        with self._lock:
+            own = {n: i for (g, n), i in self._own_names.items() if g == group_id}
+        ids = {record.id for record in records}
+        names.update({name: i for name, i in own.items() if i in ids})
+        return Uploads(names, ids)
+
+    def cancel_run(self, group_id: str, run_id: str, reason: str | None) -> dict[str, Any]:
+        """Cancel a run and return its handle."""
+        try:
+            handle = self.service.runs.cancel_run(run_id, reason)
+        finally:
+            self._handles.drop(run_id)
+            self._runs.drop(group_id)
+        if _has_ended(handle) and handle.get("groupId") == group_id:
+            self._handles.put(run_id, handle)
+            with self._lock:
+                self._seen[run_id] = time.monotonic()
+        return handle
+
+    def delete_run(self, group_id: str, run_id: str) -> None:
+        """Delete a run."""
+        try:
+            self.service.runs.delete_run(run_id)
+        finally:
+            self._forget_run(run_id)
+            self._runs.drop(group_id)
+            self._groups.drop(group_id)
+
+    def _forget_run(self, run_id: str) -> None:
+        self._handles.drop(run_id)
+        with self._lock:
+            self._seen.pop(run_id, None)
+
+    # -- refusals ----------------------------------------------------------
+
+    def refused(self, group_id: str, error: FlowError) -> None:
+        """Keep what was said when a run was refused, until the next success."""
+        with self._lock:
+            self._refusals[group_id] = (describe(error) + "\n").encode("utf-8", "replace")
+
+    def refusal(self, group_id: str) -> bytes | None:
+        """Return what was said when the last run was refused; None if it was not."""
+        return self._refusals.get(group_id)
+
+    # -- uploads -----------------------------------------------------------
+
+    def uploads(self, group_id: str, *, refresh: bool = False) -> list[FileRecord]:
+        """Return the uploads of a group, oldest first."""
+
+        def fetch() -> list[FileRecord]:
+            return upload_files(self.service.uploads.list_files(group_id))
+
+        return self._uploads.get(group_id, fetch, refresh=refresh)
+
+    def upload(self, group_id: str, name: str) -> FileRecord:
+        """Return the upload of that name.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        records = self.uploads(group_id)
+        with self._lock:
+            own = self._own_names.get((group_id, name))
+        found = [r for r in records if r.name == name] or [r for r in records if r.id == own]
+        if not found:
+            raise failure(
+                NotFound, f"no upload is called {name!r}", f"groups/{group_id}/uploads/{name}"
+            )
+        return found[-1]
+
+    def upload_file(
+        self,
+        group_id: str,
+        name: str,
+        raw_name: str,
+        file: IO[bytes],
+        progress: Callable[[int], None] | None = None,
+    ) -> FileRecord:
+        """Upload a file, in place of the one that has its name.
+
+        The new file is stored before the old one is deleted. Costs a request, one for the
+        listing unless it is known, and one more where an upload is replaced.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        name : str
+            Its name in the tree.
+        raw_name : str
+            The name to ask the service for.
+        file : binary file
+            Read to its end.
+        progress : callable, optional
+            Called with the number of bytes of each piece sent.
+
+        Returns
+        -------
+        FileRecord
+            Its `stored` name is another one where the service did not take the name asked.
+        """
+        # Only what is certainly this file under this name may be replaced: two names asked
+        # for may be stored under one.
+        with self._lock:
+            own = self._own_names.get((group_id, name))
+        replaced = [
+            r.id
+            for r in self.uploads(group_id, refresh=True)
+            if r.id == own or (r.name == name and r.stored == raw_name)
+        ]
+        try:
+            made = self.service.uploads.upload_file(group_id, file, raw_name, progress=progress)
+            with self._lock:
+                self._own_names[group_id, name] = made["id"]
+            for file_id in replaced:
+                try:
+                    self.service.uploads.delete_file(group_id, file_id)
+                except NotFound:
+                    continue
+        finally:
+            self._uploads.drop(group_id)
+            self._groups.drop(group_id)
+        return upload_files([made])[0]
+
+    def delete_upload(self, group_id: str, name: str) -> None:
+        """Delete the upload of that name."""
+        file_id = self.upload(group_id, name).id
+        try:
+            self.service.uploads.delete_file(group_id, file_id)
+        finally:
+            self._uploads.drop(group_id)
+            self._groups.drop(group_id)
+            with self._lock:
+                self._own_names.pop((group_id, name), None)
+
+    # -- workflows ---------------------------------------------------------
+
+    def workflows(self, *, refresh: bool = False) -> list[Named]:
+        """Return the workflows, by id."""
+        fetch = self.service.workflows.list_workflows
+        return named(self._workflows.get("", fetch, refresh=refresh), "id")
+
+    def workflow(self, workflow_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """Return a workflow's handle."""
+        return self._workflow.get(
+            workflow_id,
+            lambda: self.service.workflows.get_workflow(workflow_id),
+            refresh=refresh,
+        )
+
+    def postproc(self, workflow_id: str) -> dict[str, Any] | None:
+        """Return the handle of the post-processing run; None if there is none."""
+        handle = self.workflow(workflow_id).get("postproc")
+        return handle if isinstance(handle, dict) and _is_run(handle) else None
+
+    def workflow_groups(self, workflow_id: str, *, refresh: bool = False) -> list[Named]:
+        """Return the user's groups of a workflow, by name."""
+        groups = self._group_lists.get(
+            workflow_id,
+            lambda: self.service.workflows.list_groups(workflow_id),
+            refresh=refresh,
+        )
+        return named(groups, "name")
+
+    def leaderboard(self, workflow_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """Return the ranking of a workflow's results."""
+        return self._leaderboards.get(
+            workflow_id,
+            lambda: self.service.workflows.get_leaderboard(workflow_id),
+            refresh=refresh,
+        )
+
+    # -- all ---------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Forget what may have changed, and that ended runs were seen; keep their handles."""
+        for cache in (
+            self._groups,
+            self._group_lists,
+            self._runs,
+            self._uploads,
+            self._workflows,
+            self._workflow,
+            self._leaderboards,
+        ):
+            cache.clear()
+        with self._lock:
+            self._seen.clear()
+
+
+def _is_run(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and isinstance(value.get("state"), str)
+    )
+
+
+def _is_file(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and isinstance(value.get("name"), str)
+    )

@@ -1,0 +1,7 @@
+"""Bytes of the service's files: streams, ranges, and what is kept of them."""
+
+from flowfs.content.content import Content
+from flowfs.content.reader import Reader
+from flowfs.content.source import Source
+
+__all__ = ["Content", "Reader", "Source"]
