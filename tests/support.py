@@ -16,7 +16,7 @@ T = TypeVar("T")
 ENDED = ("SUCCESS", "ERROR", "CANCELED")
 
 
-def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float, message: str) -> T:
     """Return the condition's first true value.
 
     Parameters
