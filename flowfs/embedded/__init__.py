@@ -106,6 +106,7 @@ class EmbeddedService:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         timeout: float = 60.0,
+        max_upload: int = 1024,
     ) -> EmbeddedService:
         """Start ``python -m flowfs serve`` and wait until it answers.
 
@@ -122,6 +123,8 @@ class EmbeddedService:
             Environment variables beside the present ones.
         timeout : float, default=60.0
             Seconds to wait for the answer.
+        max_upload : int, default=1024
+            Largest upload, in MiB.
 
         Returns
         -------
@@ -139,8 +142,9 @@ class EmbeddedService:
         place = Path(tempfile.mkdtemp(prefix="flowfs-")) if directory is None else directory
         with tempfile.TemporaryFile() as complaints:
             options = ["--json", "--end-with-stdin", "--dir", os.fspath(place)]
+            options += ["--port", str(port), "--max-upload", str(max_upload)]
             process = subprocess.Popen(
-                [python, "-m", "flowfs", "serve", *options, "--port", str(port)],
+                [python, "-m", "flowfs", "serve", *options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

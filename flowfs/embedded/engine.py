@@ -192,9 +192,12 @@ class RunProcess:
             if self._over or self._terminated:
                 return
             self._terminated = True
-            if self._process is None:
-                return
-            pid = self._process.pid
+            if self._process is not None:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        assert self._process is not None
+        pid = self._process.pid
         assert pid is not None
         # Until the process has made itself a group's leader it has no children either.
         for kill in (os.killpg, os.kill, os.killpg):
@@ -213,6 +216,8 @@ class RunProcess:
             outcome = receiver.recv()
         receiver.close()
         if outcome is None:
+            # What the run started may have outlived its process.
+            self._kill_group()
             failed = state.error(["the process of the run ended without a result"])
             outcome = (run_id, rundir, run_state.serialize_state(failed))
         with self._lock:
