@@ -19,7 +19,7 @@ __all__ = ["Uploads", "check", "template"]
 _FEW = 8
 
 # 'select' is what flowServ calls an enumeration; 'enum' is what others do.
-_SELECT = frozenset({"select", "enum"})
+_SELECT = ("select", "enum")
 _BOOLEANS = frozenset({"1", "t", "true", "", "0", "f", "false"})
 _FILE_KEYS = frozenset({"fileId", "targetPath"})
 
@@ -266,7 +266,7 @@ def _number(value: Any, dtype: str, limits: Any) -> Iterator[str]:
         if dtype == "float" or value in ("inf", "-inf"):
             number = float(value)
         else:
-            number = int(value)
+            number = _int(value)
     except (TypeError, ValueError, OverflowError):
         yield f"no {dtype} '{shown(value)}'"
         return
@@ -278,6 +278,14 @@ def _number(value: Any, dtype: str, limits: Any) -> Iterator[str]:
         if below or above:
             brackets = "(" if left_open else "[", ")" if right_open else "]"
             yield f"{shown(number)} not in {brackets[0]}{left},{right}{brackets[1]}"
+
+
+def _int(value: Any) -> float:
+    try:
+        return int(value)
+    except OverflowError:
+        # An infinite float: 0.7.2 and 0.9.4 take it for an integer, 0.8.1 fails on it.
+        return float("inf")
 
 
 def _interval(text: Any) -> tuple[float, bool, float, bool] | None:

@@ -128,14 +128,16 @@ def dump(arguments: Iterable[Mapping[str, Any]]) -> bytes:
     Returns
     -------
     bytes
-        The service's own list, pretty-printed JSON in UTF-8, with a newline at the end.
+        The service's own list, pretty-printed JSON in UTF-8, with a newline at the end. Infinite
+        numbers and NaN, which the service lets into arguments, become the strings that it takes
+        for them, since JSON has no numbers for them.
 
     Raises
     ------
     InvalidArguments
         If a value cannot be written as JSON.
     """
-    return encode([{"name": each["name"], "value": each["value"]} for each in arguments])
+    return encode([{"name": each["name"], "value": _finite(each["value"])} for each in arguments])
 
 
 def encode(document: Any) -> bytes:
@@ -260,6 +262,19 @@ def _float(text: str) -> float:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_members, parse_constant=_constant, parse_float=_float
 )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    try:
+        if isinstance(value, Mapping):
+            return {key: _finite(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [_finite(each) for each in value]
+    except RecursionError:
+        return value  # left to the encoder, which goes deeper
+    return value
 
 
 def _is_wrapped(document: Mapping[Any, Any], declarations: Declarations | None) -> bool:
