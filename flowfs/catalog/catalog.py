@@ -169,6 +169,10 @@ class Catalog:
             return runs[run_id]
         return RunRecord.of(self.run(group_id, run_id))
 
+    def known_run(self, run_id: str) -> dict[str, Any] | None:
+        """Return a run's handle if a good one is kept; never asks."""
+        return self._handles.peek(run_id)
+
     def listed_run(self, group_id: str, name: str) -> str | None:
         """Return the id of the listed run of that name (ids too long for a name are cut)."""
         return next((r.id for r in self.runs(group_id).values() if r.name == name), None)
@@ -240,27 +244,28 @@ class Catalog:
         names.update({name: i for name, i in own.items() if i in ids})
         return Uploads(names, ids)
 
-    def cancel_run(self, group_id: str, run_id: str, reason: str | None) -> dict[str, Any]:
+    def cancel_run(self, run_id: str, reason: str | None) -> dict[str, Any]:
         """Cancel a run and return its handle."""
         try:
             handle = self.service.runs.cancel_run(run_id, reason)
         finally:
             self._handles.drop(run_id)
-            self._runs.drop(group_id)
-        if _has_ended(handle) and handle.get("groupId") == group_id:
+            self._runs.clear()
+            self._groups.clear()
+        if _has_ended(handle):
             self._handles.put(run_id, handle)
             with self._lock:
                 self._seen[run_id] = time.monotonic()
         return handle
 
-    def delete_run(self, group_id: str, run_id: str) -> None:
+    def delete_run(self, run_id: str) -> None:
         """Delete a run."""
         try:
             self.service.runs.delete_run(run_id)
         finally:
             self._forget_run(run_id)
-            self._runs.drop(group_id)
-            self._groups.drop(group_id)
+            self._runs.clear()
+            self._groups.clear()
 
     def _forget_run(self, run_id: str) -> None:
         self._handles.drop(run_id)

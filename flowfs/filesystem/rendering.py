@@ -1,0 +1,91 @@
+"""Files that are made here, out of what the service tells. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["leaderboard_table", "plain_arguments", "pretty_json", "table_row"]
+
+
+def pretty_json(document: Any) -> bytes:
+    """Return a document as indented UTF-8 JSON with a newline at its end."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "surrogatepass")
+
+
+def plain_arguments(arguments: Any, uploads: Mapping[str, str]) -> dict[str, Any]:
+    """Return a run's arguments as the mapping people would write.
+
+    Parameters
+    ----------
+    arguments : Any
+        A handle's ``arguments``; anything but a list of objects gives an empty mapping.
+    uploads : mapping of str to str
+        Name of an upload by its id. One that is gone is told by its id.
+    """
+    entries = arguments if isinstance(arguments, list) else []
+    return {
+        str(entry.get("name")): _plain(entry.get("value"), uploads)
+        for entry in entries
+        if isinstance(entry, Mapping)
+    }
+
+
+def _plain(value: Any, uploads: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping) and value.get("type") == "$file":
+        file = value.get("value")
+        if isinstance(file, Mapping) and isinstance(file.get("fileId"), str):
+            return uploads.get(file["fileId"], file["fileId"])
+    return value
+
+
+def table_row(handle: Mapping[str, Any], uploads: Mapping[str, str]) -> bytes:
+    """Return a run's line in the table of runs: one JSON object and a newline."""
+    row: dict[str, Any] = {
+        key: handle.get(key) for key in ("id", "state", "createdAt", "startedAt", "finishedAt")
+    }
+    row["arguments"] = plain_arguments(handle.get("arguments"), uploads)
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def leaderboard_table(leaderboard: Mapping[str, Any]) -> bytes:
+    """Return a ranking as CSV: rank, run, group, times, and a column for each result."""
+    schema = leaderboard.get("schema")
+    columns = [
+        str(column["name"])
+        for column in (schema if isinstance(schema, list) else [])
+        if isinstance(column, Mapping) and "name" in column
+    ]
+    ranking = leaderboard.get("ranking")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rank", "run", "group", "group_id", "createdAt", "finishedAt", *columns])
+    for rank, entry in enumerate(ranking if isinstance(ranking, list) else [], 1):
+        run, group = _object(entry, "run"), _object(entry, "group")
+        listed = entry.get("results") if isinstance(entry, Mapping) else None
+        results = {
+            str(result.get("name")): result.get("value")
+            for result in (listed if isinstance(listed, list) else [])
+            if isinstance(result, Mapping)
+        }
+        writer.writerow(
+            [
+                rank,
+                run.get("id"),
+                group.get("name"),
+                group.get("id"),
+                run.get("createdAt"),
+                run.get("finishedAt"),
+                *(results.get(column) for column in columns),
+            ]
+        )
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _object(entry: Any, name: str) -> Mapping[str, Any]:
+    value = entry.get(name) if isinstance(entry, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
