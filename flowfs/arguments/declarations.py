@@ -56,13 +56,15 @@ def check(
 
     Never refuses what the service would accept: parameters of unknown type, declarations that
     make no sense, and what stands inside lists and records of files are left to the service.
+    The one exception is null, which here means that the argument is not given; the service
+    refuses it for numbers and files, but takes it for a string (``None``) and for a
+    Boolean (false), so that a template that nobody has filled in would start a run.
 
     Parameters
     ----------
     arguments : iterable of mapping
-        Canonical arguments, see :func:`~flowfs.arguments.normalize`. A value of null means that
-        the argument is not given, in whatever form it was written, so that an entry of the
-        template may be left as it is.
+        Canonical arguments, see :func:`~flowfs.arguments.normalize`. A null is left out, in
+        whatever form it was written, so that an entry of the template may stay as it is.
     declarations : sequence of mapping or None
         The group's parameters; None if they are not known: then nothing is checked.
     uploads : Uploads or None
