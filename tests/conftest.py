@@ -23,6 +23,7 @@ from support import Rest
 from flowfs.embedded import EmbeddedService
 
 _SERVICE_FIXTURES = {"service", "any_service", "hello_group", "analysis_group", "rest"}
+_OLDER = "flowserv-0.7.2"
 _SKIPPED = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -52,18 +53,19 @@ def _missing_mount() -> str | None:
     return None
 
 
-_NEEDS = {"service": _missing_service, "mount": _missing_mount}
-
-
-def _required(need: str) -> bool:
-    return os.environ.get(f"FLOWFS_REQUIRE_{need.upper()}") == "1"
-
-
-def _do_without(need: str, reason: str) -> None:
-    """Skip the test; fail it where the need is required."""
-    if _required(need):
-        pytest.fail(f"required, but {reason}", pytrace=False)
-    pytest.skip(reason)
+def _missing(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    """What a test needs and does not have, and why."""
+    if item.get_closest_marker("mount") and (reason := _missing_mount()):
+        yield "mount", reason
+    if item.get_closest_marker("service") and (reason := _missing_service()):
+        yield "service", reason
+    parameters = getattr(item, "callspec", None)
+    if (
+        parameters is not None
+        and parameters.params.get("any_service") == _OLDER
+        and not os.environ.get("FLOWFS_TEST_PYTHON_072")
+    ):
+        yield "service", "FLOWFS_TEST_PYTHON_072 names no interpreter with flowserv 0.7.2"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,11 +80,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for need, missing in _NEEDS.items():
-        if item.get_closest_marker(need) and (reason := missing()):
-            if not _required(need):
-                item.config.stash[_SKIPPED][need, reason] += 1
-            _do_without(need, reason)
+    for need, reason in _missing(item):
+        if os.environ.get(f"FLOWFS_REQUIRE_{need.upper()}") == "1":
+            pytest.fail(f"required, but {reason}", pytrace=False)
+        item.config.stash[_SKIPPED][need, reason] += 1
+        pytest.skip(reason)
 
 
 def pytest_terminal_summary(
@@ -116,17 +118,14 @@ def service() -> Iterator[EmbeddedService]:
 
 @pytest.fixture(scope="session")
 def _older_service() -> Iterator[EmbeddedService]:
-    python = os.environ.get("FLOWFS_TEST_PYTHON_072")
-    if not python:
-        _do_without("service", "FLOWFS_TEST_PYTHON_072 names no interpreter with flowserv 0.7.2")
-    with EmbeddedService.start(python=str(python)) as started:
+    with EmbeddedService.start(python=os.environ["FLOWFS_TEST_PYTHON_072"]) as started:
         yield started
 
 
-@pytest.fixture(scope="session", params=["flowserv-0.8.1", "flowserv-0.7.2"])
+@pytest.fixture(scope="session", params=["flowserv-0.8.1", _OLDER])
 def any_service(request: pytest.FixtureRequest) -> EmbeddedService:
     """The real service on every version of flowserv that it works with."""
-    name = "service" if request.param == "flowserv-0.8.1" else "_older_service"
+    name = "_older_service" if request.param == _OLDER else "service"
     started: EmbeddedService = request.getfixturevalue(name)
     return started
 

@@ -47,6 +47,11 @@ class DataDirectory:
         return self.path / "service.log"
 
     @property
+    def temporary(self) -> Path:
+        """What is of no use after the process."""
+        return self.path / "tmp"
+
+    @property
     def is_set_up(self) -> bool:
         """Whether a service has been set up here before."""
         return self._password.exists()

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -61,9 +62,14 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
 
     def __init__(self, service: Any) -> None:
         super().__init__(service)
+        # Now, so that the first run is as quick as the others.
+        forkserver.ensure_running()
         # The engine takes its pool from its module's name; this is the only way to put
         # another in its place that works in all versions.
         serial.Pool = partial(RunProcess, self)
+        # Two ends recorded at once would start the post-processing twice and spoil the
+        # leaderboard's bookkeeping.
+        self.recording = threading.Lock()
         self._running: dict[str, RunProcess] = {}
         self._outcomes: dict[str, str] = {}
 
@@ -229,8 +235,9 @@ class RunProcess:
                 shutil.rmtree(rundir, ignore_errors=True)
                 return
             self._engine.await_record_of_start(run_id)
-            callback(outcome)
-            self._engine.settle(run_id, rundir)
+            with self._engine.recording:
+                callback(outcome)
+                self._engine.settle(run_id, rundir)
         except Exception:
             _log.exception("run %s", run_id)
         finally:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,6 +115,7 @@ def serve(
         try:
             _set_environment(data, port=port, max_upload=max_upload)
             service, application = _load()
+            _keep_temporary_files_in(data.temporary)
             greeting = _set_up(service, data, endpoint)
             server.wsgi_app = Guard(application, port=port, root=ROOT)
             serving = threading.Thread(target=server.serve, daemon=True)
@@ -207,6 +210,17 @@ def _load() -> tuple[Any, Application]:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     return service, application
+
+
+def _keep_temporary_files_in(directory: Path) -> None:
+    """Have flowServ's leftovers where they go with the data directory, or at the next start.
+
+    To be called after the engine is there: its fork server listens on a socket among the
+    temporary files, and a socket's path must be short.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    tempfile.tempdir = str(directory)
 
 
 def _set_up(service: Any, data: DataDirectory, endpoint: str) -> Greeting:

@@ -98,13 +98,6 @@ def draw(lines: list[Line], title: str, unit: str, threshold: float) -> str:
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 12}" '
         f'text-anchor="middle">date</text>'
     )
-    if low <= threshold <= high:
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(threshold):.1f}" '
-            f'y2="{y(threshold):.1f}" stroke="#999" stroke-dasharray="6 4"/>'
-            f'<text x="{WIDTH - RIGHT}" y="{y(threshold) - 5:.1f}" text-anchor="end" '
-            f'fill="#777">threshold {threshold:g}</text>'
-        )
     legend = LEFT
     for index, line in enumerate(lines):
         colour = COLOURS[index % len(COLOURS)]
@@ -122,5 +115,12 @@ def draw(lines: list[Line], title: str, unit: str, threshold: float) -> str:
             f'stroke-width="3"/><text x="{legend + 28}" y="50">{escape(line.name)}</text>'
         )
         legend += 48 + 7 * len(line.name)
+    if low <= threshold <= high:
+        parts.append(
+            f'<g stroke="#777" stroke-dasharray="6 4">'
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(threshold):.1f}" '
+            f'y2="{y(threshold):.1f}"/><line x1="{legend}" x2="{legend + 22}" y1="46" y2="46"/>'
+            f'</g><text x="{legend + 28}" y="50">threshold {threshold:g}</text>'
+        )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
