@@ -244,7 +244,10 @@ _BY_STATUS: Mapping[int, type[FlowError]] = {
 
 # flowServ answers 400 both for bad arguments and for a run in the wrong state; only the
 # words tell them apart (`InvalidRunStateError` in flowserv.error).
-_INVALID_STATE = re.compile(r"invalid operation for run in state|invalid (run )?state", re.I)
+#
+# flowserv-core 0.8.1 puts a method where it means the state: noise that helps nobody.
+_NOISE = re.compile(r"\s*(in state )?<bound method .*", re.S)
+_INVALID_STATE = re.compile(r"invalid operation for run|invalid (run )?state", re.I)
 
 
 def from_reply(
@@ -283,7 +286,8 @@ def from_reply(
         kind = InvalidRunState if _INVALID_STATE.search(words or "") else InvalidArguments
     else:
         kind = BadReply
-    message = f"cannot {what}: {words or f'the service answered {status}'}"
+    shown = _NOISE.sub("", words or "")
+    message = f"cannot {what}: {shown or f'the service answered {status}'}"
     if words and kind is BadReply:
         message += f" (status {status})"
     if hint:

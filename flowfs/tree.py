@@ -253,7 +253,8 @@ def parse(path: str) -> Node:
     names: dict[str, str] = {}
     for index, segment in enumerate(segments):
         if step.kind.link:
-            return Node(step.kind, path, path, MappingProxyType(names), tuple(segments[index:]))
+            link = "/".join(segments[:index])
+            return Node(step.kind, link, path, MappingProxyType(names), tuple(segments[index:]))
         following = step.fixed.get(segment)
         if following is None and step.variable is not None:
             variable, following = step.variable

@@ -61,7 +61,7 @@ class Entries:
             If there is no such place by its form, or a link on the way leads nowhere.
         """
         node = tree.parse(path)
-        asked = node.path
+        asked = node.asked
         for _ in range(_MAX_LINKS):
             if not node.rest:
                 return node.reached_as(asked)

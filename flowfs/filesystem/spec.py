@@ -820,8 +820,12 @@ class FlowFileSystem(AbstractFileSystem):  # type: ignore[misc]
         FlowError
             As the service says.
         """
-        self._changing("")
-        return self._catalog.cancel_run(run_id, reason)
+        handle = self._catalog.known_run(run_id) or {}
+        group_id = handle.get("groupId")
+        path = f"groups/{group_id}/runs/{run_id}" if group_id else ""
+        self._changing(path)
+        with self._naming(path):
+            return self._catalog.cancel_run(run_id, reason)
 
     def _upload(self, node: Node, file: IO[bytes], progress: Callable[[int], None] | None) -> None:
         name = node.names["upload"]

@@ -90,7 +90,12 @@ class RemoteRunService:
         what, path = f"cancel run {run_id!r}", f"runs/{run_id}"
         body = {} if reason is None else {self.labels["CANCEL_REASON"]: reason}
         reply = self.session.json(
-            "PUT", self.urls("runs:cancel", runId=run_id), what=what, path=path, body=body
+            "PUT",
+            self.urls("runs:cancel", runId=run_id),
+            what=what,
+            path=path,
+            body=body,
+            hint="only an active run can be canceled",
         )
         return object_of(reply, what, path)
 
@@ -114,6 +119,7 @@ class RemoteRunService:
             self.urls("runs:delete", runId=run_id),
             what=f"delete run {run_id!r}",
             path=f"runs/{run_id}",
+            hint="an active run cannot be deleted: cancel it first",
         )
 
     def get_result_archive(self, run_id: str) -> Body:

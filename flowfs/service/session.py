@@ -111,6 +111,7 @@ class Session:
         what: str,
         path: str | None = None,
         body: Any = None,
+        hint: str | None = None,
     ) -> Any:
         """Send one request and return the decoded JSON reply.
 
@@ -126,6 +127,8 @@ class Session:
             What it is about, for errors; by default the URL.
         body : Any, optional
             Sent as JSON.
+        hint : str, optional
+            What to say to a user where the service answers 400.
 
         Returns
         -------
@@ -148,7 +151,7 @@ class Session:
                     InvalidArguments, f"cannot {what}: it cannot be sent as JSON: {error}", path
                 ) from None
             headers["Content-Type"] = "application/json"
-        exchange = _Exchange(self, method, what, path or url)
+        exchange = _Exchange(self, method, what, path or url, hint=hint)
         text = exchange.run(lambda: exchange.text(url, headers, data))
         if not text.strip():
             return None
@@ -263,13 +266,21 @@ class _Exchange:
     """One act on the service: its attempts, their deadline, and how failures are told."""
 
     def __init__(
-        self, session: Session, method: str, what: str, path: str, *, bulk: bool = False
+        self,
+        session: Session,
+        method: str,
+        what: str,
+        path: str,
+        *,
+        bulk: bool = False,
+        hint: str | None = None,
     ) -> None:
         self._session = session
         self._method = method
         self._what = what
         self._path = path
         self._bulk = bulk
+        self._hints = {400: hint} if hint else {}
         self._ends = time.monotonic() + session.timeout
         self._delete_unclear = False
 
@@ -397,13 +408,15 @@ class _Exchange:
             response.close()
         if watch.expired:
             raise self._late()
-        refused = response.status_code in (401, 403)
+        hint = self._hints.get(response.status_code)
+        if response.status_code in (401, 403):
+            hint = self._session.credentials.hint()
         error = from_reply(
             response.status_code,
             body,
             self._path,
             what=self._what,
-            hint=self._session.credentials.hint() if refused else None,
+            hint=hint,
         )
         if isinstance(error, ServiceBusy):
             error.retry_after = _seconds(response.headers.get("Retry-After"))
