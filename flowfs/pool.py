@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["map_all"]
+__all__ = ["map_all", "result_of", "results_of"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -45,9 +45,11 @@ def map_all(function: Callable[[A], B], items: Iterable[A], workers: int) -> lis
 
 def results_of(outcomes: Iterable[B | Exception]) -> list[B]:
     """Return what calls returned; raise the first exception among them."""
-    results = []
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-        results.append(outcome)
-    return results
+    return [result_of(outcome) for outcome in outcomes]
+
+
+def result_of(outcome: B | Exception) -> B:
+    """Return what a call returned, or raise what it raised."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

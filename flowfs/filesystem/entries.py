@@ -1,4 +1,4 @@
-"""What is at a place in the tree: its entry, what it lists, and where its bytes come from.
+"""What is at a place in the tree: its entry, and what it lists.
 
 File system and mount both ask here, so that both show the same.
 """
@@ -8,35 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from flowfs import arguments as documents
 from flowfs import tree
-from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files, timestamp
-from flowfs.content import Content, Source
-from flowfs.errors import IsADirectory, NotADirectory, NotFound, failure
-from flowfs.filesystem.rendering import leaderboard_table, pretty_json, table_row
-from flowfs.names import from_name, to_name
-from flowfs.pool import map_all, results_of
+from flowfs.catalog import FileRecord, RunRecord, timestamp
+from flowfs.filesystem.places import Entry
+from flowfs.filesystem.sources import Sources
+from flowfs.names import to_name
 from flowfs.service.runs import STATES
 from flowfs.tree import Kind, Node, join
 
 __all__ = ["Entries", "Entry"]
 
-Entry = dict[str, Any]
 
-_MAX_LINKS = 8
-
-
-class Entries:
-    """The tree of one service.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        What is known of its things.
-    content : Content
-        What is known of its files' bytes.
-    workers : int
-        Requests at once where many are needed.
+class Entries(Sources):
+    """The tree of one service: its places, their entries, and their bytes.
 
     Notes
     -----
@@ -44,149 +28,6 @@ class Entries:
     where they apply ``mtime`` and ``created`` (seconds since the epoch), ``kind`` (a word of
     the domain), ``id``, ``state``, ``title``, ``islink`` and ``target``.
     """
-
-    def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
-        self.catalog = catalog
-        self.content = content
-        self._workers = workers
-
-    # -- places ------------------------------------------------------------
-
-    def resolve(self, path: str) -> Node:
-        """Find the place a path names, through links on its way (not one at its end).
-
-        Raises
-        ------
-        NotFound, NotADirectory
-            If there is no such place by its form, or a link on the way leads nowhere.
-        """
-        node = tree.parse(path)
-        asked = node.asked
-        for _ in range(_MAX_LINKS):
-            if not node.rest:
-                return node.reached_as(asked)
-            node = tree.parse(join(self.target(node), *node.rest))
-        raise failure(NotFound, "too many links on the way", asked)
-
-    def follow(self, node: Node) -> Node:
-        """Return the place a link leads to, named as the link; other places as they are."""
-        if not node.kind.link or node.kind is tree.OUTPUT:
-            return node
-        return tree.parse(self.target(node)).reached_as(node.asked)
-
-    def target(self, node: Node) -> str:
-        """Return the path of what a link or view shows again.
-
-        Raises
-        ------
-        NotFound
-            If it leads nowhere.
-        """
-        kind = node.kind
-        parent = node.path.rpartition("/")[0]
-        if kind is tree.LATEST:
-            record = self.catalog.latest(self._id(node, "group"))
-            if record is None:
-                raise failure(NotFound, "no run has been started yet", node.path)
-            return join(parent, "runs", record.name)
-        if kind is tree.STATE_RUN:
-            return join(self._group_path(node), "runs", self._state_record(node).name)
-        if kind is tree.WORKFLOW_GROUP:
-            name = node.names["group_name"]
-            for group in self.catalog.workflow_groups(self._id(node, "workflow")):
-                if group.name == name:
-                    return join("groups", to_name(group.id))
-            raise failure(NotFound, f"no group of this workflow is called {name!r}", node.path)
-        if kind is tree.OUTPUT:
-            record_of = self._output(node)
-            return join(self._run_path(node), "results", record_of.name) if record_of else ""
-        if kind in (tree.OUTPUTS, tree.ARCHIVE):
-            return join(parent, "results")
-        return join(parent, "runs") if kind in (tree.RUN_TABLE, tree.STATES_DIRECTORY) else "groups"
-
-    def _id(self, node: Node, variable: str) -> str:
-        """Return the id that a segment stands for; names that were cut are looked up."""
-        name = node.names[variable]
-        value = from_name(name)
-        if value is not None:
-            return value
-        if variable == "run":
-            found = self.catalog.listed_run(self._id(node, "group"), name)
-        else:
-            listed = self.catalog.groups() if variable == "group" else self.catalog.workflows()
-            found = next((thing.id for thing in listed if thing.name == name), None)
-        if found is None:
-            raise failure(NotFound, f"no {variable} of that name is listed", node.path)
-        return found
-
-    def group_id(self, node: Node) -> str:
-        """Return the id of the group that a place belongs to."""
-        return self._id(node, "group")
-
-    def run_id(self, node: Node) -> str:
-        """Return the id of the run that a place belongs to."""
-        return self._id(node, "run")
-
-    @staticmethod
-    def _group_path(node: Node) -> str:
-        return join("groups", node.names["group"])
-
-    def _run_path(self, node: Node) -> str:
-        if "run" in node.names:
-            return join(self._group_path(node), "runs", node.names["run"])
-        return join("workflows", node.names["workflow"], "postproc")
-
-    # -- what a place shows ------------------------------------------------
-
-    def exists(self, node: Node) -> bool:
-        """Tell whether a place is there; asks as little as it can.
-
-        Raises
-        ------
-        FlowError
-            If it cannot be told. Only a true "not found" is False.
-        """
-        try:
-            self.check(node)
-        except (NotFound, NotADirectory):
-            return False
-        return True
-
-    def check(self, node: Node) -> None:
-        """Raise NotFound unless a place is there; asks as little as it can."""
-        kind = node.kind
-        if kind in (tree.ROOT, tree.GROUPS, tree.WORKFLOWS):
-            return
-        if kind.link and kind is not tree.OUTPUT:
-            self.target(node)
-        elif kind is tree.RESULT:
-            self._result(node)
-        elif kind is tree.OUTPUT:
-            self._output(node)
-        elif kind is tree.UPLOAD:
-            self.catalog.upload(self.group_id(node), node.names["upload"])
-        elif "run" in node.names:
-            self._check_run(node, self._record(node))
-        elif kind is tree.NEW_ERROR:
-            if self.catalog.refusal(self.group_id(node)) is None:
-                raise failure(NotFound, "no start was refused since the last success", node.path)
-        elif "group" in node.names:
-            self.catalog.group(self.group_id(node))
-        else:
-            self.catalog.workflow(self._id(node, "workflow"))
-            if node.path.split("/")[2:3] == ["postproc"]:
-                self._check_run(node, RunRecord.of(self._handle(node)))
-
-    def _check_run(self, node: Node, record: RunRecord) -> None:
-        when = node.kind.when
-        if (when == "success" and record.state != "SUCCESS") or (
-            when == "active" and not record.active
-        ):
-            raise failure(
-                NotFound,
-                f"the run is in state {record.state}: it has no {node.kind.name}",
-                node.path,
-            )
 
     def entry(self, node: Node, *, ask: bool = True) -> Entry:
         """Return the entry of a place.
@@ -302,57 +143,6 @@ class Entries:
         if "run" not in node.names:
             return True
         return self.catalog.known_run(self.run_id(node)) is not None
-
-    # -- runs and their files ----------------------------------------------
-
-    def _record(self, node: Node) -> RunRecord:
-        return self.catalog.run_record(self.group_id(node), self.run_id(node))
-
-    def _state_record(self, node: Node) -> RunRecord:
-        record = self._record(node)
-        if record.state != node.names["state"]:
-            raise failure(NotFound, f"the run is in state {record.state}", node.path)
-        return record
-
-    def _handle(self, node: Node) -> dict[str, Any]:
-        if "run" in node.names:
-            return self.catalog.run(self.group_id(node), self.run_id(node))
-        handle = self.catalog.postproc(self._id(node, "workflow"))
-        if handle is None:
-            raise failure(NotFound, "this workflow has no post-processing run", node.path)
-        return handle
-
-    def _files(self, node: Node) -> list[FileRecord]:
-        # A listing tells that a run has no files yet: no need to open it.
-        if "run" in node.names and self._record(node).state != "SUCCESS":
-            return []
-        return run_files(self._handle(node))
-
-    def _result(self, node: Node) -> FileRecord:
-        name = node.names["file"]
-        for record in self._files(node):
-            if record.name == name:
-                return record
-        raise failure(NotFound, f"the run has no result file {name!r}", node.path)
-
-    def _output(self, node: Node) -> FileRecord | None:
-        """Return the file that an output's path names; None if it is a directory."""
-        wanted = tuple(node.names["output"].split("/"))
-        files = self._files(node)
-        for record in files:
-            if record.output == wanted:
-                return record
-        for record in files:
-            if record.output[: len(wanted)] == wanted:
-                return None
-            if wanted[: len(record.output)] == record.output:
-                raise failure(NotADirectory, f"{'/'.join(record.output)!r} is a file", node.path)
-        known = ", ".join("/".join(record.output) for record in files[:8])
-        raise failure(
-            NotFound,
-            f"the run has no output {'/'.join(wanted)!r}" + (f" (it has {known})" if known else ""),
-            node.path,
-        )
 
     # -- listings ----------------------------------------------------------
 
@@ -490,168 +280,4 @@ class Entries:
         tree.UPLOADS: _list_uploads,
         tree.WORKFLOWS: _list_workflows,
         tree.WORKFLOW_GROUPS: _list_workflow_groups,
-    }
-
-    # -- bytes -------------------------------------------------------------
-
-    def source(self, node: Node) -> Source | None:
-        """Return where a file's bytes come from; None for what is made here.
-
-        Raises
-        ------
-        NotFound
-            If there is no such file now.
-        IsADirectory
-            If it is a directory of outputs.
-        """
-        if node.kind is tree.ARCHIVE:
-            return self._archive(node)
-        if node.kind is tree.RESULT:
-            return self._source_of(node, self._result(node))
-        if node.kind is tree.OUTPUT:
-            record = self._output(node)
-            if record is None:
-                raise failure(IsADirectory, "is a directory of outputs", node.path)
-            return self._source_of(node, record)
-        if node.kind is tree.UPLOAD:
-            record = self.catalog.upload(self.group_id(node), node.names["upload"])
-            return self._source_of(node, record)
-        return None
-
-    def _source_of(self, node: Node, record: FileRecord) -> Source:
-        service, file_id = self.catalog.service, record.id
-        if node.kind is tree.UPLOAD:
-            group_id = self.group_id(node)
-            return Source(
-                ("upload", group_id, file_id),
-                lambda range: service.uploads.get_file(group_id, file_id, range=range),
-            )
-        if "run" in node.names:
-            run_id = self.run_id(node)
-            return Source(
-                ("run", run_id, file_id),
-                lambda range: service.runs.get_result_file(run_id, file_id, range=range),
-            )
-        workflow_id = self._id(node, "workflow")
-        return Source(
-            ("workflow", workflow_id, file_id),
-            lambda range: service.workflows.get_result_file(workflow_id, file_id, range=range),
-        )
-
-    def _archive(self, node: Node) -> Source:
-        service = self.catalog.service
-        if "run" in node.names:
-            run_id = self.run_id(node)
-            return Source(
-                ("run", run_id),
-                lambda range: service.runs.get_result_archive(run_id),
-                whole=True,
-            )
-        workflow_id = self._id(node, "workflow")
-        return Source(
-            ("workflow", workflow_id, str(self._handle(node)["id"])),
-            lambda range: service.workflows.get_result_archive(workflow_id),
-            whole=True,
-        )
-
-    def url(self, node: Node) -> str | None:
-        """Return the service's own URL of a place; None if it has none.
-
-        Raises
-        ------
-        NotFound
-            If there is no such file now.
-        """
-        runs = self.catalog.service.runs
-        source = self.source(node)
-        if source is not None:
-            space, *ids = source.key
-            if space == "upload":
-                return runs.urls("files:download", userGroupId=ids[0], fileId=ids[1])
-            owner = {"runId" if space == "run" else "workflowId": ids[0]}
-            place = f"{space}s:download"
-            if source.whole:
-                return runs.urls(f"{place}:archive", **owner)
-            return runs.urls(f"{place}:file", **owner, fileId=ids[1])
-        if node.kind in (tree.RUN, tree.RUN_HANDLE) and "run" in node.names:
-            return runs.urls("runs:get", runId=self.run_id(node))
-        if node.kind in (tree.GROUP, tree.GROUP_HANDLE):
-            return runs.urls("groups:get", userGroupId=self.group_id(node))
-        if node.kind in (tree.WORKFLOW, tree.WORKFLOW_HANDLE):
-            return runs.urls("workflows:get", workflowId=self._id(node, "workflow"))
-        if node.kind is tree.LEADERBOARD_JSON:
-            return runs.urls("leaderboard", workflowId=self._id(node, "workflow"))
-        return None
-
-    def read(self, node: Node) -> bytes:
-        """Return all of a file that is made here, as of now.
-
-        Raises
-        ------
-        IsADirectory
-            If it is no file.
-        FlowError
-            As the service says.
-        """
-        make = self._MAKERS.get(node.kind)
-        if make is None:
-            raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.asked)
-        return make(self, node)
-
-    def _nothing(self, node: Node) -> bytes:
-        return b""
-
-    def _refusal(self, node: Node) -> bytes:
-        self.check(node)
-        return self.catalog.refusal(self.group_id(node)) or b""
-
-    def _group_json(self, node: Node) -> bytes:
-        return pretty_json(self.catalog.group(self.group_id(node)))
-
-    def _template(self, node: Node) -> bytes:
-        declared = self.catalog.group(self.group_id(node)).get("parameters")
-        return documents.template(declared if isinstance(declared, list) else [])
-
-    def _handle_json(self, node: Node) -> bytes:
-        return pretty_json(self._handle(node))
-
-    def _arguments_json(self, node: Node) -> bytes:
-        arguments = self._handle(node).get("arguments")
-        return documents.dump(arguments if isinstance(arguments, list) else [])
-
-    def _run_table(self, node: Node) -> bytes:
-        """One line a run; a request for each run whose handle is not known."""
-        group_id = self.group_id(node)
-        uploads = {r.id: r.stored for r in self.catalog.uploads(group_id)}
-
-        def row(record: RunRecord) -> bytes:
-            try:
-                return table_row(self.catalog.run(group_id, record.id), uploads)
-            except NotFound:  # deleted since it was listed
-                return b""
-
-        records = list(self.catalog.runs(group_id).values())
-        return b"".join(results_of(map_all(row, records, self._workers)))
-
-    def _workflow_json(self, node: Node) -> bytes:
-        return pretty_json(self.catalog.workflow(self._id(node, "workflow")))
-
-    def _leaderboard_json(self, node: Node) -> bytes:
-        return pretty_json(self.catalog.leaderboard(self._id(node, "workflow")))
-
-    def _leaderboard_csv(self, node: Node) -> bytes:
-        return leaderboard_table(self.catalog.leaderboard(self._id(node, "workflow")))
-
-    _MAKERS: ClassVar[dict[Kind, Callable[[Entries, Node], bytes]]] = {
-        tree.NEW: _nothing,
-        tree.CANCEL: _nothing,
-        tree.NEW_ERROR: _refusal,
-        tree.GROUP_HANDLE: _group_json,
-        tree.TEMPLATE: _template,
-        tree.RUN_HANDLE: _handle_json,
-        tree.RUN_ARGUMENTS: _arguments_json,
-        tree.RUN_TABLE: _run_table,
-        tree.WORKFLOW_HANDLE: _workflow_json,
-        tree.LEADERBOARD_JSON: _leaderboard_json,
-        tree.LEADERBOARD_CSV: _leaderboard_csv,
     }

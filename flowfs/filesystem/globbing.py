@@ -9,7 +9,8 @@ from fsspec.utils import glob_translate
 
 from flowfs import tree
 from flowfs.errors import NotADirectory, NotFound
-from flowfs.filesystem.entries import Entries, Entry
+from flowfs.filesystem.entries import Entries
+from flowfs.filesystem.places import Entry
 from flowfs.pool import map_all, results_of
 from flowfs.tree import Node, join
 

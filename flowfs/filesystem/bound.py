@@ -1,0 +1,203 @@
+"""A file system bound to one service: who it is, and how its paths are named."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import stringify_path, tokenize
+
+from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
+from flowfs.filesystem.shared import Options, shared_for
+from flowfs.filesystem.transaction import FlowTransaction
+from flowfs.filesystem.urls import PROTOCOLS, Location, parse_url
+from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
+from flowfs.service.credentials import saved_logins
+from flowfs.service.endpoint import environment_names_endpoint
+from flowfs.tree import Node
+
+__all__ = ["BoundFileSystem"]
+
+
+class _StripProtocol:
+    """``_strip_protocol`` of the class, and of an instance, which knows its own service.
+
+    fsspec calls it on both. An instance refuses URLs of another service: without that,
+    ``fs.cat("flow://elsewhere/…")`` would silently read this one.
+    """
+
+    def __get__(
+        self, instance: BoundFileSystem | None, owner: type[BoundFileSystem]
+    ) -> Callable[[Any], Any]:
+        def strip(path: Any) -> Any:
+            if isinstance(path, list):
+                return [strip(one) for one in path]
+            location = parse_url(stringify_path(path))
+            if instance is not None:
+                instance._check_own(location)
+            return location.path
+
+        return strip
+
+
+class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """What all of :class:`~flowfs.FlowFileSystem` rests on; its parameters stand there.
+
+    Attributes
+    ----------
+    endpoint : str
+        The service's API root.
+    read_only : bool
+        Whether every change is refused.
+    entries : Entries
+        What is at each place of the tree.
+    catalog : Catalog
+        What is known of the service's things.
+    content : Content
+        What is known of its files' bytes.
+    """
+
+    protocol = PROTOCOLS
+    root_marker = ""
+    transaction_type = FlowTransaction
+    _strip_protocol = _StripProtocol()
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 3,
+        ttl: float = 2.0,
+        max_connections: int = 16,
+        read_only: bool = False,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        url_endpoint: str | None = None,
+        **storage_options: Any,
+    ) -> None:
+        super().__init__(**storage_options)
+        self.endpoint = _choose_endpoint(endpoint, url_endpoint)
+        self.read_only = bool(read_only)
+        options = Options(
+            timeout=_number("timeout", timeout, above=0),
+            retries=int(_number("retries", retries)),
+            ttl=_number("ttl", ttl),
+            max_connections=int(_number("max_connections", max_connections, above=0)),
+            verify=verify,
+            cert=tuple(cert) if isinstance(cert, list) else cert,
+        )
+        # fsspec reads FSSPEC_FLOW_TOKEN through JSON: a token of digits arrives as a number.
+        given = None if token is None else str(token)
+        credentials = find_credentials(self.endpoint, given)
+        self._workers = options.max_connections
+        self._token_digest = tokenize("flowfs", credentials.token)
+        self._options = options
+        self._shared = shared_for(self.endpoint, credentials, options)
+        self.entries = self._shared.entries
+        self.catalog = self._shared.catalog
+        self.content = self._shared.content
+
+    # -- identity ----------------------------------------------------------
+
+    @property
+    def _fs_token(self) -> str:
+        # Without the thread and process that fsspec's own token has: two instances of one
+        # service are equal wherever they are, and dask's keys with them.
+        token: str = tokenize(
+            type(self).__name__, self.endpoint, self._options, self.read_only, self._token_digest
+        )
+        return token
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.endpoint!r})"
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """Return what makes this instance again, without the token.
+
+        Whoever makes it again finds the token as one is found where none is given.
+        """
+        document: dict[str, Any] = super().to_dict(include_password=include_password)
+        document.pop("token", None)
+        if len(document.get("args", ())) > 1:
+            document["args"] = [document["args"][0]]
+        return document
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        """Return the options that a URL says: the service it names, under a key of its own."""
+        service = parse_url(stringify_path(path)).service
+        return {} if service is None else {"url_endpoint": service}
+
+    def _check_own(self, location: Location) -> None:
+        named = location.endpoint(self.endpoint)
+        if named is not None and named != self.endpoint:
+            raise ValueError(
+                f"the URL is of {named}, this file system of {self.endpoint}: "
+                "make another FlowFileSystem for it"
+            )
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return the full URL of a path: protocol, host, root and all."""
+        path = self._strip_protocol(name)
+        return f"flow+{self.endpoint}/{path}" if path else f"flow+{self.endpoint}"
+
+    # -- plumbing ----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Make errors name the full URL of what they are about."""
+        try:
+            yield
+        except FlowError as error:
+            error.filename = self.unstrip_protocol(path)
+            raise
+
+    def _resolve(self, path: Any) -> Node:
+        return self.entries.resolve(self._strip_protocol(path))
+
+    def _changing(self, path: str) -> None:
+        if self.read_only:
+            raise failure(ReadOnly, "this file system is read-only", self.unstrip_protocol(path))
+
+    def _refuse(self, path: Any, message: str) -> None:
+        path = self._strip_protocol(path)
+        self._changing(path)
+        raise failure(NotPermitted, message, self.unstrip_protocol(path))
+
+
+def _choose_endpoint(endpoint: str | None, url_endpoint: str | None) -> str:
+    given = None if endpoint is None else normalize_endpoint(endpoint)
+    if url_endpoint is not None:
+        named = Location(url_endpoint, "").endpoint(given or _environment_default())
+        assert named is not None
+        if given is not None and named != given:
+            raise ValueError(f"the URL is of {named}, the option endpoint says {given}: give one")
+        return named
+    if given is not None:
+        return given
+    if not environment_names_endpoint():
+        known = list(saved_logins())
+        if len(known) == 1:
+            return known[0]
+    return endpoint_from_environment()
+
+
+def _environment_default() -> str | None:
+    return endpoint_from_environment() if environment_names_endpoint() else None
+
+
+def _number(name: str, value: Any, above: float | None = None) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not (number > above if above is not None else number >= 0):
+        raise ValueError(
+            f"{name} must be a number {'above' if above is not None else 'of at least'} 0, "
+            f"not {value!r}"
+        )
+    return number

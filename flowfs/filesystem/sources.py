@@ -1,0 +1,184 @@
+"""Where a file's bytes come from: the service, or what is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from flowfs import arguments as documents
+from flowfs import tree
+from flowfs.catalog import FileRecord, RunRecord
+from flowfs.content import Source
+from flowfs.errors import IsADirectory, NotFound, failure
+from flowfs.filesystem.places import Places
+from flowfs.filesystem.rendering import leaderboard_table, pretty_json, table_row
+from flowfs.pool import map_all, results_of
+from flowfs.tree import Kind, Node
+
+__all__ = ["Sources"]
+
+
+class Sources(Places):
+    """Bytes of places that are files."""
+
+    def source(self, node: Node) -> Source | None:
+        """Return where a file's bytes come from; None for what is made here.
+
+        Raises
+        ------
+        NotFound
+            If there is no such file now.
+        IsADirectory
+            If it is a directory of outputs.
+        """
+        if node.kind is tree.ARCHIVE:
+            return self._archive(node)
+        if node.kind is tree.RESULT:
+            return self._source_of(node, self._result(node))
+        if node.kind is tree.OUTPUT:
+            record = self._output(node)
+            if record is None:
+                raise failure(IsADirectory, "is a directory of outputs", node.path)
+            return self._source_of(node, record)
+        if node.kind is tree.UPLOAD:
+            record = self.catalog.upload(self.group_id(node), node.names["upload"])
+            return self._source_of(node, record)
+        return None
+
+    def _source_of(self, node: Node, record: FileRecord) -> Source:
+        service, file_id = self.catalog.service, record.id
+        if node.kind is tree.UPLOAD:
+            group_id = self.group_id(node)
+            return Source(
+                ("upload", group_id, file_id),
+                lambda range: service.uploads.get_file(group_id, file_id, range=range),
+            )
+        if "run" in node.names:
+            run_id = self.run_id(node)
+            return Source(
+                ("run", run_id, file_id),
+                lambda range: service.runs.get_result_file(run_id, file_id, range=range),
+            )
+        workflow_id = self._id(node, "workflow")
+        return Source(
+            ("workflow", workflow_id, file_id),
+            lambda range: service.workflows.get_result_file(workflow_id, file_id, range=range),
+        )
+
+    def _archive(self, node: Node) -> Source:
+        service = self.catalog.service
+        if "run" in node.names:
+            run_id = self.run_id(node)
+            return Source(
+                ("run", run_id),
+                lambda range: service.runs.get_result_archive(run_id),
+                whole=True,
+            )
+        workflow_id = self._id(node, "workflow")
+        return Source(
+            ("workflow", workflow_id, str(self._handle(node)["id"])),
+            lambda range: service.workflows.get_result_archive(workflow_id),
+            whole=True,
+        )
+
+    def url(self, node: Node) -> str | None:
+        """Return the service's own URL of a place; None if it has none.
+
+        Raises
+        ------
+        NotFound
+            If there is no such file now.
+        """
+        runs = self.catalog.service.runs
+        source = self.source(node)
+        if source is not None:
+            space, *ids = source.key
+            if space == "upload":
+                return runs.urls("files:download", userGroupId=ids[0], fileId=ids[1])
+            owner = {"runId" if space == "run" else "workflowId": ids[0]}
+            place = f"{space}s:download"
+            if source.whole:
+                return runs.urls(f"{place}:archive", **owner)
+            return runs.urls(f"{place}:file", **owner, fileId=ids[1])
+        if node.kind in (tree.RUN, tree.RUN_HANDLE) and "run" in node.names:
+            return runs.urls("runs:get", runId=self.run_id(node))
+        if node.kind in (tree.GROUP, tree.GROUP_HANDLE):
+            return runs.urls("groups:get", userGroupId=self.group_id(node))
+        if node.kind in (tree.WORKFLOW, tree.WORKFLOW_HANDLE):
+            return runs.urls("workflows:get", workflowId=self._id(node, "workflow"))
+        if node.kind is tree.LEADERBOARD_JSON:
+            return runs.urls("leaderboard", workflowId=self._id(node, "workflow"))
+        return None
+
+    def read(self, node: Node) -> bytes:
+        """Return all of a file that is made here, as of now.
+
+        Raises
+        ------
+        IsADirectory
+            If it is no file.
+        FlowError
+            As the service says.
+        """
+        make = self._MAKERS.get(node.kind)
+        if make is None:
+            raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.asked)
+        return make(self, node)
+
+    def _nothing(self, node: Node) -> bytes:
+        return b""
+
+    def _refusal(self, node: Node) -> bytes:
+        self.check(node)
+        return self.catalog.refusal(self.group_id(node)) or b""
+
+    def _group_json(self, node: Node) -> bytes:
+        return pretty_json(self.catalog.group(self.group_id(node)))
+
+    def _template(self, node: Node) -> bytes:
+        declared = self.catalog.group(self.group_id(node)).get("parameters")
+        return documents.template(declared if isinstance(declared, list) else [])
+
+    def _handle_json(self, node: Node) -> bytes:
+        return pretty_json(self._handle(node))
+
+    def _arguments_json(self, node: Node) -> bytes:
+        arguments = self._handle(node).get("arguments")
+        return documents.dump(arguments if isinstance(arguments, list) else [])
+
+    def _run_table(self, node: Node) -> bytes:
+        """One line a run; a request for each run whose handle is not known."""
+        group_id = self.group_id(node)
+        uploads = {r.id: r.stored for r in self.catalog.uploads(group_id)}
+
+        def row(record: RunRecord) -> bytes:
+            try:
+                return table_row(self.catalog.run(group_id, record.id), uploads)
+            except NotFound:  # deleted since it was listed
+                return b""
+
+        records = list(self.catalog.runs(group_id).values())
+        return b"".join(results_of(map_all(row, records, self._workers)))
+
+    def _workflow_json(self, node: Node) -> bytes:
+        return pretty_json(self.catalog.workflow(self._id(node, "workflow")))
+
+    def _leaderboard_json(self, node: Node) -> bytes:
+        return pretty_json(self.catalog.leaderboard(self._id(node, "workflow")))
+
+    def _leaderboard_csv(self, node: Node) -> bytes:
+        return leaderboard_table(self.catalog.leaderboard(self._id(node, "workflow")))
+
+    _MAKERS: ClassVar[dict[Kind, Callable[[Sources, Node], bytes]]] = {
+        tree.NEW: _nothing,
+        tree.CANCEL: _nothing,
+        tree.NEW_ERROR: _refusal,
+        tree.GROUP_HANDLE: _group_json,
+        tree.TEMPLATE: _template,
+        tree.RUN_HANDLE: _handle_json,
+        tree.RUN_ARGUMENTS: _arguments_json,
+        tree.RUN_TABLE: _run_table,
+        tree.WORKFLOW_HANDLE: _workflow_json,
+        tree.LEADERBOARD_JSON: _leaderboard_json,
+        tree.LEADERBOARD_CSV: _leaderboard_csv,
+    }
