@@ -1,0 +1,182 @@
+"""``flowfs login``, ``logout`` and ``whoami``: one token for each service, kept in one file."""
+
+from __future__ import annotations
+
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from flowfs.errors import AccessDenied, InvalidArguments, NotFound, failure
+from flowfs.filesystem.urls import parse_url
+from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
+from flowfs.service.client import FlowService
+from flowfs.service.credentials import Credentials, forget_login, save_login, saved_logins
+from flowfs.service.endpoint import environment_names_endpoint, is_loopback
+from flowfs.service.session import Session
+
+
+@click.command(short_help="Log in to a service and keep the token.")
+@click.argument("url")
+@click.option("--username", "-u", help="Who logs in; asked for where it is not given.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
+@click.option("--token-stdin", is_flag=True, help="Read an access token from stdin and keep it.")
+def login(url: str, username: str | None, password_stdin: bool, token_stdin: bool) -> None:
+    """Log in to the service at URL and keep the token for later.
+
+    URL is the http(s) address of the API root, or any flow:// URL of the service. The token
+    is tried before it is kept, in a file that only you can read. Every flowfs command, the
+    mount and fsspec find it there.
+    """
+    if token_stdin and (password_stdin or username):
+        raise click.UsageError("--token-stdin needs neither --username nor --password-stdin")
+    if password_stdin and not username:
+        raise click.UsageError("--password-stdin needs --username: stdin holds the password")
+    endpoint = _endpoint_of(url)
+    saved_logins()  # a file that others can read is refused before anything is asked
+    _warn_if_open(endpoint)
+    if token_stdin:
+        token = _from_stdin("token")
+    else:
+        username = username or click.prompt("Username", err=True)
+        password = (
+            _from_stdin("password")
+            if password_stdin
+            else click.prompt("Password", hide_input=True, err=True)
+        )
+        token = _token_for(endpoint, username, password)
+    source = "standard input" if token_stdin else "this login"
+    name = _whoami(endpoint, _credentials(token, source, "log in again"))
+    path = save_login(endpoint, token)
+    click.echo(f"Logged in to {endpoint} as {name}; the token is kept in {path}")
+    used = find_credentials(endpoint)
+    if used.token != token:
+        click.echo(f"flowfs: {used.source} is set and comes before this login", err=True)
+
+
+@click.command(short_help="Log out of a service and forget the token.")
+@click.argument("url", required=False)
+@click.option("--local", is_flag=True, help="Only forget the token; the service is not told.")
+def logout(url: str | None, local: bool) -> None:
+    """Log out of the service at URL, and forget the token that was kept for it.
+
+    Without URL, of the one service that there is a login for. flowServ has one token for
+    each user, so logging out ends it for other programs and machines as well.
+    """
+    logins = saved_logins()
+    if url is None:
+        if len(logins) != 1:
+            raise failure(
+                InvalidArguments if logins else NotFound,
+                f"say of which service: {', '.join(logins)}" if logins else "nobody is logged in",
+            )
+        endpoint = next(iter(logins))
+    else:
+        endpoint = _endpoint_of(url)
+    token = logins.get(endpoint)
+    if token is None:
+        raise failure(NotFound, "there is no login for this service", endpoint)
+    message = f"Forgot the login of {endpoint}"
+    if not local:
+        users = FlowService(
+            Session(endpoint, _credentials(token, "the saved login", "forget it with --local"))
+        ).users
+        try:
+            # Asked first: flowServ answers 500 where a token that has ended logs out.
+            users.whoami()
+        except AccessDenied:
+            message += "; its token had ended already"
+        else:
+            users.logout()
+            message = f"Logged out of {endpoint}"
+    forget_login(endpoint)
+    click.echo(message)
+
+
+@click.command(short_help="Show who you are to a service.")
+@click.argument("url", required=False)
+def whoami(url: str | None) -> None:
+    """Show which user the service at URL takes you for, and where the token comes from.
+
+    Without URL, the service that the environment names (FLOWSERV_API_HOST and so on), else
+    the one that there is a login for.
+    """
+    endpoint = _configured_endpoint() if url is None else _endpoint_of(url)
+    try:
+        credentials = find_credentials(endpoint)
+    except ValueError as error:
+        raise failure(InvalidArguments, str(error)) from None
+    click.echo(f"{_whoami(endpoint, credentials)} at {endpoint}, by {credentials.source}")
+
+
+def _endpoint_of(url: str) -> str:
+    """Return the endpoint that an http(s) or flow URL names."""
+    try:
+        if urlsplit(url).scheme.lower() in ("http", "https"):
+            return normalize_endpoint(url)
+        location = parse_url(url)
+        if "://" not in url:
+            raise ValueError(
+                f"not a URL: {url!r}; give the API root, as in http://localhost:5000"
+                "/flowserv/api/v1, or a flow:// URL"
+            )
+        return location.endpoint() or _configured_endpoint()
+    except ValueError as error:
+        raise failure(InvalidArguments, str(error)) from None
+
+
+def _configured_endpoint() -> str:
+    logins = list(saved_logins())
+    if not environment_names_endpoint():
+        if len(logins) == 1:
+            return logins[0]
+        if logins:
+            raise failure(InvalidArguments, f"say of which service: {', '.join(logins)}")
+    try:
+        return endpoint_from_environment()
+    except ValueError as error:
+        raise failure(InvalidArguments, str(error)) from None
+
+
+def _credentials(token: str, source: str, advice: str) -> Credentials:
+    try:
+        return Credentials(token, source, advice)
+    except ValueError as error:
+        raise failure(InvalidArguments, str(error)) from None
+
+
+def _token_for(endpoint: str, username: str, password: str) -> str:
+    users = FlowService(Session(endpoint)).users
+    try:
+        return str(users.login(username, password)["token"])
+    except NotFound as error:
+        if error.status != 404 or error.filename == endpoint:
+            raise  # there is no service
+        # flowServ says 'unknown user' of a wrong password, too.
+        raise failure(
+            AccessDenied,
+            f"{error.strerror}: there is no such user, or the password is wrong",
+            endpoint,
+            status=error.status,
+            words=error.service_message,
+        ) from None
+
+
+def _whoami(endpoint: str, credentials: Credentials) -> str:
+    return str(FlowService(Session(endpoint, credentials)).users.whoami()["username"])
+
+
+def _from_stdin(what: str) -> str:
+    """Read a secret: stdin without the newline at its end."""
+    secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if what == "token":
+        secret = secret.strip()
+    if not secret:
+        raise failure(InvalidArguments, f"there is no {what} on standard input")
+    return secret
+
+
+def _warn_if_open(endpoint: str) -> None:
+    parts = urlsplit(endpoint)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        click.echo("flowfs: what is sent to an http:// address can be read on its way", err=True)
