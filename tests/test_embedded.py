@@ -376,6 +376,14 @@ def test_a_directory_serves_once_at_a_time(tmp_path: Path) -> None:
             EmbeddedService.start(tmp_path / "data")
 
 
+@pytest.mark.service
+def test_a_password_that_was_changed_by_hand_is_an_error_that_says_so(tmp_path: Path) -> None:
+    EmbeddedService.start(tmp_path / "data").stop()
+    (tmp_path / "data" / "password").write_text("another\n")
+    with pytest.raises(FlowError, match="the password in this directory is not that of its user"):
+        EmbeddedService.start(tmp_path / "data")
+
+
 # The command
 
 

@@ -71,6 +71,7 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
         # leaderboard's bookkeeping.
         self.recording = threading.Lock()
         self._running: dict[str, RunProcess] = {}
+        self._canceled: set[str] = set()
         self._outcomes: dict[str, str] = {}
 
     def cancel_run(self, run_id: str) -> None:
@@ -86,6 +87,8 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
         flowserv.error.InvalidRunStateError
             The run has ended meanwhile; the caller believes it active still.
         """
+        # Its process may be about to be started; either that sees this, or it is seen here.
+        self._canceled.add(run_id)
         process = self._running.get(run_id)
         if process is not None:
             process.terminate()
@@ -99,9 +102,10 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
         for process in list(self._running.values()):
             process.terminate()
 
-    def began(self, process: RunProcess, run_id: str) -> None:
-        """Remember a run's process."""
+    def may_begin(self, process: RunProcess, run_id: str) -> bool:
+        """Remember a run's process; False if the run has been canceled already."""
         self._running[run_id] = process
+        return run_id not in self._canceled
 
     def is_over(self, run_id: str, outcome: str) -> None:
         """Remember how a run ended: from here on it is too late to cancel it."""
@@ -110,6 +114,7 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
     def left(self, run_id: str) -> None:
         """Forget a run's process."""
         self._running.pop(run_id, None)
+        self._canceled.discard(run_id)
 
     def await_record_of_start(self, run_id: str) -> None:
         """Return when the run is on record as started.
@@ -174,11 +179,11 @@ class RunProcess:
             Called with the outcome, unless the run has been terminated.
         """
         run_id = args[0]
-        self._engine.began(self, run_id)
+        allowed = self._engine.may_begin(self, run_id)
         receiver, sender = _processes.Pipe(duplex=False)
         process = _processes.Process(target=_execute, args=(sender, func, args), daemon=True)
         with self._lock:
-            if self._terminated:
+            if self._terminated or not allowed:
                 self._engine.left(run_id)
                 return
             with _starting:

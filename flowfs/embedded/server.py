@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from flowfs.embedded.directory import DataDirectory
 from flowfs.embedded.guard import Application, Guard
-from flowfs.errors import ConnectionFailed, FlowError, failure
+from flowfs.errors import AccessDenied, ConnectionFailed, FlowError, failure
 
 HOST = "127.0.0.1"
 ROOT = "/flowserv/api/v1"
@@ -111,23 +111,22 @@ def serve(
             message = f"cannot listen on port {port}: {error.strerror or error}"
             raise failure(ConnectionFailed, message, errno=error.errno) from None
         port = server.bind_addr[1]
-        endpoint = f"http://{HOST}:{port}{ROOT}"
+        service = None
         try:
             _set_environment(data, port=port, max_upload=max_upload)
             service, application = _load()
             _keep_temporary_files_in(data.temporary)
-            greeting = _set_up(service, data, endpoint)
+            greeting = _set_up(service, data, f"http://{HOST}:{port}{ROOT}")
             server.wsgi_app = Guard(application, port=port, root=ROOT)
-            serving = threading.Thread(target=server.serve, daemon=True)
-            serving.start()
-            try:
-                _await_answer(greeting)
-                ready(greeting, stdout)
-                stop.wait()
-            finally:
-                _end_runs(service)
+            threading.Thread(target=server.serve, daemon=True).start()
+            _await_answer(greeting)
+            ready(greeting, stdout)
+            stop.wait()
         finally:
+            # In this order, so that nobody starts another run.
             server.stop()
+            if service is not None:
+                _end_runs(service)
 
 
 def _import_cheroot() -> Any:
@@ -236,7 +235,7 @@ def _set_up(service: Any, data: DataDirectory, endpoint: str) -> Greeting:
         password = data.make_password()
     else:
         password = data.read_password()
-    user_id, token = _log_in(service, password)
+    user_id, token = _log_in(service, data, password)
     workflows: dict[str, str] = {}
     groups: dict[str, str] = {}
     with service(user_id=user_id) as api:
@@ -265,8 +264,8 @@ def _set_up(service: Any, data: DataDirectory, endpoint: str) -> Greeting:
     )
 
 
-def _log_in(service: Any, password: str) -> tuple[str, str]:
-    from flowserv.error import UnknownUserError
+def _log_in(service: Any, data: DataDirectory, password: str) -> tuple[str, str]:
+    from flowserv.error import ConstraintViolationError, UnknownUserError
 
     for _ in range(2):
         try:
@@ -274,9 +273,10 @@ def _log_in(service: Any, password: str) -> tuple[str, str]:
                 user = api.users().login_user(username=USERNAME, password=password)
             return user["id"], user["token"]
         except UnknownUserError:
-            with service() as api:
+            with contextlib.suppress(ConstraintViolationError), service() as api:
                 api.users().register_user(username=USERNAME, password=password, verify=False)
-    raise failure(FlowError, f"the embedded service does not know its user {USERNAME!r}")
+    message = "the password in this directory is not that of its user"
+    raise failure(AccessDenied, message, data.path)
 
 
 def _end_runs(service: Any) -> None:
@@ -284,8 +284,9 @@ def _end_runs(service: Any) -> None:
     from flowserv.model.base import RunObject
     from flowserv.model.workflow.state import ACTIVE_STATES
 
-    service._engine.stop()
-    with service() as api:
+    engine = service._engine
+    engine.stop()
+    with engine.recording, service() as api:
         manager = api.runs().run_manager
         query = manager.session.query(RunObject).filter(RunObject.state_type.in_(ACTIVE_STATES))
         for run in query.all():
