@@ -215,11 +215,10 @@ def _glob_deep(
 ) -> list[str]:
     """Match what is below some places against a pattern that begins with ``**``."""
     matched: set[str] = set()
-    depth = None if maxdepth is None else maxdepth + rest.count("/")
     for node in level:
         if not entries.exists(node):
             continue
-        below = find(entries, node, maxdepth=depth, withdirs=True, workers=workers)
+        below = find(entries, node, maxdepth=maxdepth, withdirs=True, workers=workers)
         matches = re.compile(glob_translate(rest + ("/" if only_directories else ""))).match
         prefix = join(node.asked, "")
         for path, entry in below.items():
