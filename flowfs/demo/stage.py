@@ -1,0 +1,292 @@
+"""What the demonstration runs on: a service, a mount of it, a directory; and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flowfs.embedded import EmbeddedService, sample
+from flowfs.errors import DeadlineExceeded, FlowError, failure
+
+__all__ = ["Stage", "is_mounted", "why_no_mount"]
+
+_START_SECONDS = 60.0
+_MOUNT_SECONDS = 20.0
+_END_SECONDS = 15.0
+
+
+def why_no_mount() -> str | None:
+    """Return what is missing for mounting; None if nothing is."""
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"/dev/fuse cannot be used ({error.strerror})"
+    if not (shutil.which("fusermount3") or shutil.which("fusermount")):
+        return "there is no fusermount (Debian, Ubuntu: apt install fuse3)"
+    bindings = {"fuse": ("fuse",), "mfusepy": ("fuse3", "fuse")}
+    installed = [name for name in bindings if importlib.util.find_spec(name)]
+    if not installed:
+        return "no Python binding of FUSE is installed (pip install 'flowfs[fuse]')"
+    if not any(ctypes.util.find_library(library) for n in installed for library in bindings[n]):
+        return "there is no FUSE library (Debian, Ubuntu: apt install libfuse3-4 or libfuse2t64)"
+    return None
+
+
+def is_mounted(directory: Path) -> bool:
+    """Tell whether something is mounted there, a mount whose process has died included."""
+    try:
+        mounts = Path("/proc/self/mounts").read_bytes().split(b"\n")
+    except FileNotFoundError:  # not Linux
+        return os.path.ismount(directory)
+    # Blanks are written as in fstab.
+    wanted = os.fsencode(directory).replace(b"\\", b"\\134").replace(b" ", b"\\040")
+    return any(line.split(b" ")[1:2] == [wanted] for line in mounts)
+
+
+class Stage:
+    """A temporary directory with sample files, a service of its own, and perhaps a mount.
+
+    Leaving it as a context ends and removes all of that, whatever happened, unless
+    :meth:`keep` was called.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether service and mount are to be able to outlive this process.
+
+    Attributes
+    ----------
+    directory : Path
+        Holds the samples ``stations.csv`` and ``names.txt``, and ``mnt``.
+    mountpoint : Path
+        Where the service is mounted, if it is.
+    service : EmbeddedService
+        Running.
+    """
+
+    service: EmbeddedService
+
+    def __init__(self, *, keep: bool) -> None:
+        self._may_outlive = keep
+        self._kept = False
+        self._mount: subprocess.Popen[bytes] | None = None
+        self.directory = Path(tempfile.mkdtemp(prefix="flowfs-demo-")).resolve()
+        self.mountpoint = self.directory / "mnt"
+
+    def __enter__(self) -> Stage:
+        try:
+            for name in ("analysis", "hello"):
+                shutil.copy(sample(name), self.directory)
+            self.service = self._serve()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept:
+            return
+        with _undisturbed():
+            try:
+                self.unmount()
+            finally:
+                self.service.stop()
+                self._remove()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a shell needs to reach the service: address, token, and ``flowfs`` itself."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOWSERV_")}
+        path = os.pathsep.join([os.path.dirname(sys.executable), kept.get("PATH", os.defpath)])
+        return {**kept, "PATH": path, **self.settings}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that name the service and hold its token."""
+        address = urlsplit(self.service.endpoint)
+        return {
+            "FLOWSERV_API_PROTOCOL": address.scheme,
+            "FLOWSERV_API_HOST": str(address.hostname),
+            "FLOWSERV_API_PORT": str(address.port),
+            "FLOWSERV_API_PATH": address.path,
+            "FLOWSERV_ACCESS_TOKEN": self.service.token,
+        }
+
+    # -- service -----------------------------------------------------------
+
+    def _serve(self) -> EmbeddedService:
+        directory = self.directory / "service"
+        if not self._may_outlive:
+            return EmbeddedService.start(directory)
+        # One that is started as usual ends with the process that started it.
+        directory.mkdir(mode=0o700)
+        with open(directory / "start.log", "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flowfs", "serve", "--json", "--dir", os.fspath(directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                said = (directory / "start.log").read_text("utf-8", "replace").strip()
+                raise failure(FlowError, f"the embedded service has not started: {said}")
+        except BaseException:
+            _end(process)
+            raise
+        return EmbeddedService(process, json.loads(line), False)
+
+    # -- mount -------------------------------------------------------------
+
+    def mount(self) -> int:
+        """Mount the service, wait until it is there, and return the mount's process id.
+
+        Raises
+        ------
+        FlowError
+            With what the mount said.
+        """
+        self.mountpoint.mkdir()
+        log = self.directory / "mount.log"
+        with open(log, "wb") as output:
+            # A session of its own, so that Ctrl-C ends the demo and not the mount under it.
+            self._mount = subprocess.Popen(
+                [sys.executable, "-m", "flowfs", "mount", self.service.endpoint]
+                + [os.fspath(self.mountpoint)],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _MOUNT_SECONDS
+        while not is_mounted(self.mountpoint):
+            code = self._mount.poll()
+            if code is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            said = log.read_text("utf-8", "replace").strip()
+            if code is None:
+                message = f"nothing is mounted after {_MOUNT_SECONDS:g} s: {said}"
+                raise failure(DeadlineExceeded, message, self.mountpoint)
+            message = f"the mount ended with {code}: {said}"
+            raise failure(FlowError, message, self.mountpoint)
+        return self._mount.pid
+
+    def await_unmounted(self) -> None:
+        """Wait until the mount's process has ended, after an unmount.
+
+        Raises
+        ------
+        FlowError
+            It has not ended, or badly.
+        """
+        assert self._mount is not None
+        try:
+            code = self._mount.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            message = f"the mount (pid {self._mount.pid}) has not ended"
+            raise failure(DeadlineExceeded, message, self.mountpoint) from None
+        if code or is_mounted(self.mountpoint):
+            said = (self.directory / "mount.log").read_text("utf-8", "replace").strip()
+            message = f"the mount ended with {code}: {said}"
+            raise failure(FlowError, message, self.mountpoint)
+
+    def unmount(self) -> None:
+        """Unmount, by force where it must be; no harm if nothing is mounted."""
+        if self._mount is None:
+            return
+        if is_mounted(self.mountpoint):
+            subprocess.run(
+                [sys.executable, "-m", "flowfs", "umount", os.fspath(self.mountpoint)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_END_SECONDS,
+                check=False,
+            )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._mount.wait(2)
+        for program in ("fusermount3", "fusermount"):
+            if is_mounted(self.mountpoint) and shutil.which(program):
+                # What still uses it keeps it alive without a name.
+                subprocess.run(
+                    [program, "-u", "-z", os.fspath(self.mountpoint)],
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                )
+        _end(self._mount)
+
+    # -- end ---------------------------------------------------------------
+
+    def keep(self) -> list[str]:
+        """Leave service and mount running; return lines that say where, and how to end them."""
+        assert self._may_outlive
+        self._kept = True
+        variables = self.directory / "env"
+        with open(os.open(variables, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            for name, value in self.settings.items():
+                file.write(f"export {name}={shlex.quote(value)}\n")
+        mounted = self._mount is not None and self._mount.poll() is None
+        lines = [
+            "Left running:",
+            f"  the service  {self.service.endpoint} (pid {self.service.pid})",
+        ]
+        if mounted:
+            assert self._mount is not None
+            lines.append(f"  the mount    {self.mountpoint} (pid {self._mount.pid})")
+        lines += ["", "To use them, in a shell:", f"  source {variables}"]
+        if mounted:
+            lines.append(f"  cd {self.mountpoint}")
+        lines += ["", "To end them:"]
+        if mounted:
+            lines.append(f"  flowfs umount {self.mountpoint}")
+        lines += [f"  kill {self.service.pid}", f"  rm -r {self.directory}"]
+        return lines
+
+    def _remove(self) -> None:
+        if not is_mounted(self.mountpoint):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold off a second Ctrl-C while what the first one ended is cleared away."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force where asking does not help."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
