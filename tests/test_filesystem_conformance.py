@@ -6,14 +6,14 @@ own, writes the trees that the suites ask for. What they write goes to a group's
 ======  ==================================================================================
 suite   run, and where it departs
 ======  ==================================================================================
-Get     All of it, from ``outputs/`` by path, by URL, through ``latest`` and ``states/``.
+Get     All of it, from ``outputs/``: by its path, and by its URL through ``latest``.
 Open    All of it, on an upload.
 Pipe    All of it, on an upload.
 Put     Into ``uploads/``: to the directory, to a file in it, lists, lists to lists. What
         makes directories is expected to be refused (`_DEPARTED`), since ``uploads/`` is
         flat: the service has no directories. The glob edge cases are run with what they say
         of a flat directory, the others are to be refused.
-Copy    As Put, from ``outputs/`` to ``uploads/``.
+Copy    As Put, from ``outputs/`` through ``states/SUCCESS`` to ``uploads/``.
 ======  ==================================================================================
 
 Throughout, the suites' scenarios are there already instead of being made by each test; and
@@ -195,15 +195,11 @@ class _FromOutputs(suites.AbstractFixtures):
 
 
 class TestGet(_FromOutputs, suites.AbstractGetTests):
-    @pytest.fixture(params=["path", "url", "latest", "state"])
+    @pytest.fixture(params=["path", "url through latest"])
     def fs_path(self, request: pytest.FixtureRequest, place: _Place, fs: FlowFileSystem) -> str:
-        group = f"groups/{place.group}"
-        return {
-            "path": place.outputs,
-            "url": fs.unstrip_protocol(place.outputs),
-            "latest": f"{group}/latest/outputs",
-            "state": f"{group}/states/SUCCESS/{place.run}/outputs",
-        }[request.param]
+        if request.param == "path":
+            return place.outputs
+        return fs.unstrip_protocol(f"groups/{place.group}/latest/outputs")
 
 
 class _OneUpload(_FromOutputs):
@@ -218,7 +214,7 @@ class _OneUpload(_FromOutputs):
         assert not fs.exists(target)
 
 
-# fsspec before 2024.10 or so has neither suite.
+# The oldest fsspec supported has neither suite.
 class TestOpen(_OneUpload, getattr(suites, "AbstractOpenTests", object)):
     pass
 
@@ -338,6 +334,10 @@ class TestPut(_IntoUploads, suites.AbstractPutTests):
 
 
 class TestCopy(_IntoUploads, suites.AbstractCopyTests):
+    @pytest.fixture
+    def fs_path(self, place: _Place) -> str:
+        return f"groups/{place.group}/states/SUCCESS/{place.run}/outputs"
+
     @_edge_cases
     def test_copy_glob_edge_cases(  # type: ignore[override]
         self,
