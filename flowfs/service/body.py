@@ -79,6 +79,11 @@ class Body(io.RawIOBase):
             )
         if self.length is None:
             self.length = end - start + 1
+        if self.length != end - start + 1:
+            self.close()
+            raise failure(
+                BadReply, f"a partial reply of {self.length} bytes says {value!r}", self._path
+            )
         return start, _number(total)
 
     def __len__(self) -> int:
@@ -132,8 +137,10 @@ class Body(io.RawIOBase):
             return b""
         try:
             data: bytes = self._response.raw.read(size, decode_content=self._encoded)
-        except Exception as error:
+        except BaseException as error:  # an interrupt, too, may have lost some bytes
             self.close()
+            if not isinstance(error, Exception):
+                raise
             raise self._translate(error) from error
         self._got += len(data)
         if self.length is not None and not data and self._got < self.length:

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import time
+from http.client import HTTPResponse, RemoteDisconnected
 from types import TracebackType
 from typing import Any
 
@@ -36,24 +37,34 @@ class Watch:
     Parameters
     ----------
     at : float
-        When time is up, in seconds of :func:`time.monotonic`.
+        When time is up, in seconds of :func:`time.monotonic`; infinite: never.
+    patience : float
+        Seconds that sending may stand still.
 
     Attributes
     ----------
     expired : bool
         Whether the time ran out while the watch was on.
+    cut : bool
+        Whether a connection was shut down for it: what came last over it may be a part.
     """
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, patience: float) -> None:
         self.at = at
+        self.patience = patience
         self.expired = False
+        self.cut = False
+        self._outer: Watch | None = None
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._off = False
 
     def __enter__(self) -> Watch:
+        # A request may read its body from another one, on the same thread.
+        self._outer = getattr(_current, "watch", None)
         _current.watch = self
-        _keeper.add(self)
+        if self.at != float("inf"):
+            _keeper.add(self)
         return self
 
     def __exit__(
@@ -62,7 +73,7 @@ class Watch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _current.watch = None
+        _current.watch = self._outer
         with self._lock:
             self._off = True
             self._socket = None
@@ -73,7 +84,7 @@ class Watch:
         return self._off
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Name the socket to shut down when time is up."""
+        """Name the socket to shut down when time is up; None: there is none any more."""
         with self._lock:
             self._socket = sock
             if self.expired:
@@ -88,6 +99,7 @@ class Watch:
 
     def _shut(self) -> None:
         if self._socket is not None:
+            self.cut = True
             with contextlib.suppress(OSError):
                 # Below TLS: an orderly TLS shutdown would wait for the peer.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
@@ -97,18 +109,16 @@ class _Keeper:
     """The one thread that fires watches; started with the first of them."""
 
     def __init__(self) -> None:
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
+    def reset(self) -> None:
+        """Forget all watches and the thread: after a fork it is the parent's."""
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, Watch]] = []
         self._serial = itertools.count()
         self._thread: threading.Thread | None = None
 
     def add(self, watch: Watch) -> None:
-        if self._pid != os.getpid():  # forked: the thread stayed with the parent
-            self._reset()
         with self._changed:
             heapq.heappush(self._heap, (watch.at, next(self._serial), watch))
             if self._thread is None:
@@ -123,7 +133,9 @@ class _Keeper:
         while True:
             with self._changed:
                 while not self._heap or not (due := self._due()):
-                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
+                    left = self._heap[0][0] - time.monotonic() if self._heap else None
+                    # No wait is longer than the platform can count.
+                    self._changed.wait(left and min(left, threading.TIMEOUT_MAX))
             due.fire()
 
     def _due(self) -> Watch | None:
@@ -135,33 +147,93 @@ class _Keeper:
 
 
 _keeper = _Keeper()
+os.register_at_fork(after_in_child=_keeper.reset)
+
+
+class _WholeHead(HTTPResponse):
+    """A reply whose headers must have come to their end.
+
+    http.client takes a connection that breaks off within the headers for the end of them, and
+    so a reply that lost its Content-Length for an empty one.
+    """
+
+    def begin(self) -> None:
+        """Read status and headers."""
+        kept: Any = self.fp
+        lines = _Lines(kept)
+        self.fp = lines  # type: ignore[assignment]
+        super().begin()
+        self.fp = kept
+        if not lines.last.endswith(b"\n"):
+            self.close()
+            raise RemoteDisconnected("the connection broke within the headers")
+
+
+class _Lines:
+    """Passes on lines of a file, and keeps the last."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.last = b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self._file.readline(limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _Watched:
     """Tells the thread's watch which socket its request is on."""
 
-    sock: Any
+    sock: socket.socket | None
+    response_class = _WholeHead
+    watch: Watch | None = None
+
+    def send(self, data: Any) -> None:
+        # urllib3 has set the time allowed for connecting; for each piece sent it may be
+        # longer, and begins anew.
+        if self.sock is not None and (watch := self._attach()) is not None:
+            self.sock.settimeout(watch.patience)
+        super().send(data)  # type: ignore[misc]
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        self._attach()
+        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+
+    def _attach(self) -> Watch | None:
         watch: Watch | None = getattr(_current, "watch", None)
         if watch is not None:
             watch.attach(self.sock)
-        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+        self.watch = watch
+        return watch
 
 
-class _WatchedHTTPConnection(_Watched, HTTPConnection):
+class _WatchedPool:
+    """Takes connections back from their watch: the next request on them is another's."""
+
+    def _put_conn(self, conn: Any) -> None:
+        watch: Watch | None = getattr(conn, "watch", None)
+        if watch is not None:
+            watch.attach(None)
+            conn.watch = None
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _WatchedHTTPConnection(_Watched, HTTPConnection):  # type: ignore[misc]
     pass
 
 
-class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
-class _WatchedHTTPPool(HTTPConnectionPool):
+class _WatchedHTTPPool(_WatchedPool, HTTPConnectionPool):
     ConnectionCls = _WatchedHTTPConnection
 
 
-class _WatchedHTTPSPool(HTTPSConnectionPool):
+class _WatchedHTTPSPool(_WatchedPool, HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 

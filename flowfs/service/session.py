@@ -41,6 +41,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _RETRY_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+_MAX_CONNECT = 10.0  # seconds
 _MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
 _MAX_JSON = 1 << 29  # bytes
 _MAX_ERROR_BODY = 1 << 16  # bytes
@@ -238,10 +239,13 @@ class Session:
         url: str,
         headers: Mapping[str, str],
         data: Any,
-        timeout: float,
+        timeout: tuple[float, float],
         with_token: bool,
     ) -> requests.Response:
-        """Send one request as it is; no retry, no redirect."""
+        """Send one request as it is; no retry, no redirect.
+
+        `timeout` is the seconds allowed for connecting, and without a byte received.
+        """
         sent = dict(headers)
         if with_token and self.credentials.token is not None:
             sent[TOKEN_HEADER] = self.credentials.token
@@ -251,7 +255,7 @@ class Session:
             headers=sent,
             data=data,
             stream=True,
-            timeout=(min(timeout, 10.0), timeout),
+            timeout=timeout,
             allow_redirects=False,
             verify=self._verify,
             cert=self._cert,
@@ -279,7 +283,7 @@ class _Exchange:
         self._method = method
         self._what = what
         self._path = path
-        self._bulk = bulk
+        self._bulk = bulk  # the request moves bulk data, not only the reply
         self._hints = {400: hint} if hint else {}
         self._ends = time.monotonic() + session.timeout
         self._delete_unclear = False
@@ -315,7 +319,7 @@ class _Exchange:
     def text(self, url: str, headers: Mapping[str, str], data: Any) -> bytes:
         """Send a request and read its whole reply within the deadline."""
         ends = self._ends if not self._bulk else float("inf")
-        with Watch(ends) as watch:
+        with Watch(ends, self._session.timeout) as watch:
             response = self._follow(url, headers, data, watch)
             try:
                 pieces, size = [], 0
@@ -333,6 +337,8 @@ class _Exchange:
                     if time.monotonic() > ends:
                         watch.expired = True
                         raise TimeoutError
+                if watch.cut:  # this end of the body is our own doing
+                    raise TimeoutError
             except FlowError:
                 raise
             except Exception as error:
@@ -343,8 +349,12 @@ class _Exchange:
 
     def headers(self, url: str, headers: Mapping[str, str], data: Any) -> requests.Response:
         """Send a request and return its reply once the headers are there, body unread."""
-        with Watch(self._ends) as watch:
-            return self._follow(url, headers, data, watch)
+        with Watch(self._ends, self._session.timeout) as watch:
+            response = self._follow(url, headers, data, watch)
+            if watch.cut:
+                response.close()
+                raise self._late()
+            return response
 
     def _follow(
         self, url: str, headers: Mapping[str, str], data: Any, watch: Watch
@@ -355,36 +365,56 @@ class _Exchange:
             response = self._send(url, headers, data, with_token, watch)
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return self._checked(response, watch)
-            target = urljoin(url, response.headers["Location"])
+            location = response.headers["Location"]
             response.close()
             if self._method not in ("GET", "HEAD"):
                 raise failure(
                     BadReply,
-                    f"cannot {self._what}: the service redirects to {target!r}; "
+                    f"cannot {self._what}: the service redirects to {location!r}; "
                     "use that address as the endpoint if it is the right one",
                     self._path,
+                    status=response.status_code,
                 )
-            url = target
+            url = self._target(url, location, response.status_code)
         raise failure(
-            BadReply, f"cannot {self._what}: more than {_MAX_REDIRECTS} redirects", self._path
+            BadReply,
+            f"cannot {self._what}: more than {_MAX_REDIRECTS} redirects",
+            self._path,
+            status=response.status_code,
+        )
+
+    def _target(self, url: str, location: str, status: int) -> str:
+        """Return where a redirect leads; only to another http(s) URL."""
+        try:
+            target = urljoin(url, location)
+            if origin_of(target)[0] in ("http", "https"):
+                return target
+        except ValueError:
+            pass
+        raise failure(
+            BadReply,
+            f"cannot {self._what}: the service redirects to {location!r}, which is no address",
+            self._path,
+            status=status,
         )
 
     def _send(
         self, url: str, headers: Mapping[str, str], data: Any, with_token: bool, watch: Watch
     ) -> requests.Response:
-        timeout = self._session.timeout if self._bulk else self._ends - time.monotonic()
-        if timeout <= 0:
-            raise self._late()
         begun = time.monotonic()
+        patience = self._session.timeout
+        left = patience if self._bulk else self._ends - begun
+        if left <= 0:
+            raise self._late()
+        # That the headers come in time is the watch's business; the second of the two holds
+        # for each stretch of the body too.
+        timeout = (min(left, _MAX_CONNECT), patience)
         try:
             response = self._session.send(self._method, url, headers, data, timeout, with_token)
-        except FlowError:
-            raise
-        except OSError as error:
-            if data is not None and not isinstance(data, bytes) and _is_local(error):
-                raise  # reading what was to be uploaded failed, not the network
-            raise self.translate(error, expired=watch.expired) from error
         except Exception as error:
+            local = getattr(data, "error", None)
+            if local is not None:
+                raise local from None  # what was to be uploaded cannot be read
             raise self.translate(error, expired=watch.expired) from error
         logger.debug(
             "%s %s -> %d in %.3f s",
@@ -462,6 +492,10 @@ class _Exchange:
                     self._path,
                     errno=errno.EPROTO,
                 )
+            if isinstance(
+                cause, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)
+            ):
+                return failure(InvalidArguments, f"cannot {self._what}: not a URL", self._path)
             if isinstance(cause, urllib3.exceptions.NameResolutionError):
                 return failure(
                     ConnectionFailed,
@@ -482,8 +516,13 @@ class _Exchange:
                     if cause.errno == errno.ECONNREFUSED
                     else errno.EHOSTUNREACH,
                 )
-        if isinstance(error, (requests.exceptions.InvalidURL, UnicodeError)):
-            return failure(InvalidArguments, f"cannot {self._what}: not a URL", self._path)
+        if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain):
+            return failure(
+                ConnectionFailed,
+                f"cannot {self._what}: no connection: {_last_words(chain)}",
+                self._path,
+                errno=errno.EHOSTUNREACH,
+            )
         return self.unclear(
             failure(
                 BadReply,
@@ -493,12 +532,11 @@ class _Exchange:
         )
 
 
-def _is_local(error: OSError) -> bool:
-    return not isinstance(error, (requests.RequestException, ConnectionError, TimeoutError))
-
-
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
-    """Yield an exception and what it was made from: causes, contexts, urllib3's reasons."""
+    """Yield an exception and what it was made from: causes, arguments, urllib3's reasons.
+
+    Not contexts: they lead on to whatever the caller was handling when it asked.
+    """
     seen: set[int] = set()
     stack = [error]
     while stack:
@@ -507,9 +545,8 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        stack += [current.__context__, current.__cause__, getattr(current, "reason", None)]
+        stack += [current.__cause__, getattr(current, "reason", None)]
         stack += [arg for arg in current.args if isinstance(arg, BaseException)]
-    return
 
 
 def _last_words(chain: list[BaseException]) -> str:

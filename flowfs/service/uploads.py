@@ -18,6 +18,7 @@ from flowfs.service.session import Session
 __all__ = ["UploadService"]
 
 _CHUNK = 1 << 20  # bytes
+_PART = 1 << 16  # bytes
 
 
 class UploadService:
@@ -155,6 +156,7 @@ class _Form:
         self._file = file
         self._name = name
         self._progress = progress
+        self.error: Exception | None = None  # why the file could not be read
         start = file.tell()
         self._size = file.seek(0, os.SEEK_END) - start
         file.seek(start)
@@ -166,13 +168,23 @@ class _Form:
         yield self._head
         left = self._size
         while left:
-            piece = self._file.read(min(_CHUNK, left))
-            if not piece:
-                # The connection is broken off with it: the service sees no whole form, and
-                # stores nothing.
-                raise failure(BadReply, "the file became shorter while it was read", self._name)
-            yield piece
+            piece = self._next(left)
+            # In small parts: the time allowed for sending is for each of them.
+            for at in range(0, len(piece), _PART):
+                yield piece[at : at + _PART]
             left -= len(piece)
             if self._progress is not None:
                 self._progress(len(piece))
         yield self._tail
+
+    def _next(self, left: int) -> bytes:
+        """Read the next piece. On an error the service sees no whole form, and stores nothing."""
+        try:
+            piece = self._file.read(min(_CHUNK, left))
+            if not piece:
+                raise failure(BadReply, "the file became shorter while it was read", self._name)
+        except Exception as error:
+            # Kept, since urllib3 would take it for one of the connection.
+            self.error = error
+            raise
+        return piece
