@@ -1,0 +1,113 @@
+"""What stat tells of a place, made of its entry. Pure."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from posixpath import dirname, relpath
+from typing import Any
+
+from flowfs import tree
+from flowfs.tree import Node
+
+__all__ = ["PLACEHOLDER_SIZE", "Attributes", "inode", "link_text"]
+
+#: What a file shows whose size nobody knows yet: tar never opens one of size 0.
+PLACEHOLDER_SIZE = 1
+
+_BLOCK = 512  # bytes; the unit of st_blocks whatever the file system
+_PREFERRED = 1 << 17  # bytes; what the kernel asks for at once
+# Where something can be made or removed. What is below a run goes with it.
+_CHANGING = frozenset({tree.RUNS, tree.UPLOADS, tree.RUN, tree.RESULTS, tree.OUTPUTS, tree.OUTPUT})
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """How entries become what stat tells.
+
+    Parameters
+    ----------
+    read_only : bool
+        Whether nothing can be changed.
+    started : int
+        Nanoseconds since the epoch; the time of what has none of its own.
+    """
+
+    read_only: bool
+    started: int
+    uid: int = field(default_factory=os.getuid)
+    gid: int = field(default_factory=os.getgid)
+
+    def of(self, node: Node, entry: dict[str, Any], size: int | None = None) -> dict[str, int]:
+        """Return the members of a ``struct stat``, times in nanoseconds.
+
+        Parameters
+        ----------
+        node : Node
+            The place.
+        entry : dict
+            Its entry.
+        size : int, optional
+            Bytes, where they are better known than by the entry.
+        """
+        type_of = self.file_type(node, entry)
+        if type_of == stat.S_IFLNK:
+            size = len(os.fsencode(link_text(node, entry["target"])))
+        elif type_of == stat.S_IFDIR:
+            size = 0
+        elif size is None:
+            size = PLACEHOLDER_SIZE if entry["size"] is None else entry["size"]
+        mtime = entry.get("mtime")
+        time = self.started if mtime is None else int(mtime * 1e9)
+        twins = node.kind in (tree.RESULT, tree.OUTPUT) and type_of == stat.S_IFREG
+        return {
+            "st_mode": type_of | self._permissions(node, type_of),
+            "st_ino": inode(node, entry),
+            # 1 for a directory says that subdirectories are not counted here.
+            "st_nlink": 2 if twins else 1,
+            "st_uid": self.uid,
+            "st_gid": self.gid,
+            "st_size": size,
+            "st_blocks": (size + _BLOCK - 1) // _BLOCK,
+            "st_blksize": _PREFERRED,
+            "st_atime": time,
+            "st_mtime": time,
+            "st_ctime": time,
+        }
+
+    @staticmethod
+    def file_type(node: Node, entry: dict[str, Any]) -> int:
+        """Return the type bits of ``st_mode``."""
+        if node.kind.link and node.kind is not tree.OUTPUT:
+            return stat.S_IFLNK
+        return stat.S_IFDIR if entry["type"] == "directory" else stat.S_IFREG
+
+    def _permissions(self, node: Node, type_of: int) -> int:
+        if type_of == stat.S_IFLNK:
+            return 0o777
+        if type_of == stat.S_IFDIR:
+            changing = node.kind in _CHANGING and "group" in node.names and not self.read_only
+            return 0o755 if changing else 0o555
+        return 0o644 if node.kind.writable and not self.read_only else 0o444
+
+
+def inode(node: Node, entry: dict[str, Any]) -> int:
+    """Return a number that is the same for the same thing, now and in any other mount.
+
+    A result has it from its run and file, so that its two names show one file; everything
+    else from its path.
+    """
+    identity: tuple[str, ...] = ("path", node.path)
+    if node.kind in (tree.RESULT, tree.OUTPUT) and "id" in entry:
+        owner = node.names.get("run") or f"workflow {node.names['workflow']}"
+        identity = ("result", owner, entry["id"])
+    name = "\0".join(identity).encode("utf-8", "surrogatepass")
+    number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1
+    return number or 1  # 0 means: no inode
+
+
+def link_text(node: Node, target: str) -> str:
+    """Return what a symbolic link says: the way to its target from where it stands."""
+    return relpath(f"/{target}", f"/{dirname(node.path)}")

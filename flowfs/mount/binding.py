@@ -1,0 +1,153 @@
+"""The FUSE library and its Python binding: chosen, loaded, and driven in one way.
+
+fusepy (libfuse 2) and its maintained fork mfusepy (libfuse 2 and 3) differ in how they
+reach the operations and in the options they take; only this module knows.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from flowfs.errors import FlowError, InvalidArguments, failure
+
+__all__ = ["BINDINGS", "Binding", "load"]
+
+#: Name of a binding to its module. The one that is still looked after comes first.
+BINDINGS: Mapping[str, str] = {"mfusepy": "mfusepy", "fusepy": "fuse"}
+
+_LIBRARIES = {
+    "mfusepy": "libfuse 3 (Debian and Ubuntu: apt install fuse3 libfuse3-3)",
+    "fusepy": "libfuse 2 (Debian and Ubuntu: apt install fuse3 libfuse2, or libfuse2t64)",
+}
+_EXTRAS = {"mfusepy": "pip install 'flowfs[fuse3]'", "fusepy": "pip install 'flowfs[fuse]'"}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A loaded binding.
+
+    Attributes
+    ----------
+    name : str
+        ``"fusepy"`` or ``"mfusepy"``.
+    module : module
+        What was imported.
+    libfuse : int
+        Major version of the library: 2 or 3.
+    """
+
+    name: str
+    module: Any
+    libfuse: int
+
+    def caller(self) -> int:
+        """Return the thread id of who asked for the operation at hand; 0 if not known."""
+        return int(self.module.fuse_get_context()[2])
+
+    def serve(self, operations: Any, directory: str, options: Mapping[str, str | bool]) -> None:
+        """Mount, and serve until the mount ends.
+
+        Parameters
+        ----------
+        operations : object
+            Methods named after FUSE's operations.
+        directory : str
+            Where to mount.
+        options : mapping of str to str or True
+            As for ``-o``.
+
+        Raises
+        ------
+        FlowError
+            If the library refuses; it has said why on stderr.
+        """
+        own = dict(options)
+        if self.libfuse == 2:
+            own.setdefault("big_writes", True)  # 4 KiB a write otherwise; always on in 3
+        served = operations if self.name == "mfusepy" else _Called(operations)
+        try:
+            self.module.FUSE(served, directory, raw_fi=True, foreground=True, **own)
+        except RuntimeError as error:
+            raise failure(
+                FlowError,
+                f"libfuse {self.libfuse} cannot mount there (code {error}); it says why above",
+                directory,
+            ) from None
+
+
+class _Called:
+    """Operations as fusepy wants them: called with the operation's name.
+
+    mfusepy warns of operations that can be called, so they are not so by themselves.
+    """
+
+    def __init__(self, operations: Any) -> None:
+        self._operations = operations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operations, name)
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        return getattr(self._operations, name)(*args)
+
+
+def load(which: str = "auto") -> Binding:
+    """Load a binding and its library.
+
+    Parameters
+    ----------
+    which : {"auto", "fusepy", "mfusepy"}
+        Which; ``auto`` takes mfusepy where it works, else fusepy.
+
+    Returns
+    -------
+    Binding
+
+    Raises
+    ------
+    FlowError
+        If it, or its library, is not installed; says what to install (errno ENOPKG).
+    InvalidArguments
+        If there is no binding of that name.
+    """
+    if which == "auto":
+        missing = []
+        for name in BINDINGS:
+            try:
+                return _load(name)
+            except FlowError as error:
+                missing.append(error)
+        # Where one is installed and lacks its library, that is what to say.
+        raise next((error for error in missing if error.__cause__ is None), missing[-1])
+    if which not in BINDINGS:
+        raise failure(InvalidArguments, f"no FUSE binding {which!r}: auto, {', '.join(BINDINGS)}")
+    return _load(which)
+
+
+def _load(name: str) -> Binding:
+    try:
+        module: Any = import_module(BINDINGS[name])
+    except ImportError as error:
+        raise failure(
+            FlowError,
+            f"no FUSE binding for Python ({name} is not installed): {_EXTRAS[name]}, "
+            f"and {_LIBRARIES[name]}",
+            errno=errno.ENOPKG,
+        ) from error
+    except (OSError, AttributeError) as error:
+        raise failure(
+            FlowError,
+            f"{name} is installed, but finds no FUSE library ({error}): install {_LIBRARIES[name]}",
+            errno=errno.ENOPKG,
+        ) from None
+    if not hasattr(module, "FUSE") or not hasattr(module, "fuse_get_context"):
+        raise failure(
+            FlowError,
+            f"the module {BINDINGS[name]!r} is not {name} but another package: {_EXTRAS[name]}",
+            errno=errno.ENOPKG,
+        )
+    return Binding(name, module, int(getattr(module, "fuse_version_major", 2)))

@@ -1,0 +1,159 @@
+"""Mount a service for a test: another process serves the mount, and nothing stays behind.
+
+Whoever looks at a mount from the process that serves it waits for itself for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from support import wait_until
+
+from flowfs.embedded import EmbeddedService
+from flowfs.mount.process import mounts
+
+__all__ = ["command_environment", "flowfs", "mounted", "serve_mount"]
+
+_PATIENCE = 20  # seconds
+
+
+def command_environment(service: EmbeddedService | None, **more: str) -> dict[str, str]:
+    """Return the environment in which flowfs finds a service and its token."""
+    environment = dict(os.environ)
+    if service is not None:
+        scheme, _, rest = service.endpoint.partition("://")
+        host, _, path = rest.partition("/")
+        environment |= {
+            "FLOWSERV_API_PROTOCOL": scheme,
+            "FLOWSERV_API_HOST": host.partition(":")[0],
+            "FLOWSERV_API_PORT": host.partition(":")[2],
+            "FLOWSERV_API_PATH": f"/{path}",
+            "FLOWSERV_ACCESS_TOKEN": service.token,
+        }
+    return environment | more
+
+
+def flowfs(
+    *arguments: str | Path, environment: dict[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run ``flowfs`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "flowfs", *map(os.fspath, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def mounted(
+    service: EmbeddedService,
+    path: str = "",
+    *,
+    library: str | None = None,
+    log: Path | None = None,
+    environment: dict[str, str] | None = None,
+    **options: str | float | bool,
+) -> Iterator[Path]:
+    """Mount a service, or a part of its tree, and yield the directory.
+
+    Parameters
+    ----------
+    service : EmbeddedService
+        Which; its token goes by the environment.
+    path : str
+        What of its tree.
+    library : str, optional
+        ``"fuse"`` or ``"fuse3"``: the library that mfusepy loads.
+    log : Path, optional
+        Where what the process says is written to.
+    environment : dict, optional
+        Instead of the one that names the service.
+    **options
+        Of ``flowfs mount``: ``read_only=True`` is ``--read-only``, ``ttl=0`` is ``--ttl 0``.
+    """
+    with tempfile.TemporaryDirectory(prefix="flowfs-mount-") as place:
+        directory = Path(place, "mnt")
+        directory.mkdir()
+        said = log or Path(place, "log")
+        with serve_mount(
+            service, directory, path, said, library, environment, **options
+        ) as process:
+            wait_until(
+                lambda: _answers(process, directory, said), _PATIENCE, f"the mount on {directory}"
+            )
+            yield directory
+
+
+@contextlib.contextmanager
+def serve_mount(
+    service: EmbeddedService,
+    directory: Path,
+    path: str,
+    log: Path,
+    library: str | None = None,
+    environment: dict[str, str] | None = None,
+    **options: str | float | bool,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``flowfs mount`` and yield its process; it and the mount are gone afterwards."""
+    given = []
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        given += [option] if value is True else [] if value is False else [option, str(value)]
+    url = f"flow+{service.endpoint}/{path}"
+    environment = command_environment(service) if environment is None else dict(environment)
+    if library is not None:
+        environment["FUSE_LIBRARY_NAME"] = library
+    with open(log, "ab") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flowfs", "mount", *given, url, os.fspath(directory)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
+    try:
+        yield process
+    finally:
+        _end(process, directory)
+
+
+def _answers(process: subprocess.Popen[bytes], directory: Path, log: Path) -> bool:
+    if process.poll() is not None:
+        raise AssertionError(f"flowfs mount ended with {process.returncode}: {log.read_text()}")
+    if not is_mounted(directory):
+        return False
+    # In another process, which can be given up.
+    done = subprocess.run(["stat", os.fspath(directory)], capture_output=True, timeout=_PATIENCE)
+    return done.returncode == 0
+
+
+def is_mounted(directory: Path) -> bool:
+    """Tell whether something is mounted on a directory, without looking at it."""
+    return any(one.directory == os.fspath(directory) for one in mounts())
+
+
+def _end(process: subprocess.Popen[bytes], directory: Path) -> None:
+    for command in (["fusermount", "-u"], ["umount", "-l"]):
+        if is_mounted(directory):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run([*command, directory], capture_output=True, timeout=_PATIENCE)
+    if process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
