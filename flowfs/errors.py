@@ -7,6 +7,7 @@ service said something, its own words (``service_message``).
 
 from __future__ import annotations
 
+import copy
 import errno as _errno
 import json
 import os
@@ -34,6 +35,7 @@ __all__ = [
     "ServiceBusy",
     "TooLarge",
     "UnclearStart",
+    "again",
     "describe",
     "failure",
     "from_reply",
@@ -221,6 +223,19 @@ def failure(
     return error
 
 
+def again(error: Exception) -> Exception:
+    """Return an error to raise once more, or in another thread, than where it came up.
+
+    A copy: who raises an error adds to its traceback, and layers above rewrite the path that
+    it is about.
+    """
+    if not isinstance(error, FlowError):
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
 def describe(error: BaseException) -> str:
     """One line about an error for people: path, what happened, the service's words."""
     if isinstance(error, OSError) and error.strerror:
@@ -299,7 +314,8 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.I | re.S)
 _HEADING = re.compile(r"<h1[^>]*>(.*?)</h1>", re.I | re.S)
 _PARAGRAPH = re.compile(r"<p[^>]*>(.*?)</p>", re.I | re.S)
 _TAG = re.compile(r"<[^>]*>")
-_MAX_WORDS = 2000
+_MAX_WORDS = 2000  # characters
+_MAX_MARKUP = 10_000  # characters; the search is quadratic in tags that are never closed
 
 
 def words_of(body: bytes) -> str | None:
@@ -326,18 +342,19 @@ def words_of(body: bytes) -> str | None:
     if isinstance(document, Mapping):
         for key in ("message", "error", "detail", "description"):
             value = document.get(key)
-            if isinstance(value, str) and value.strip():
-                return _one_line(value)
+            if isinstance(value, str) and (line := _one_line(value)):
+                return line
         return None
     if isinstance(document, str):
         return _one_line(document) or None
+    text = text[:_MAX_MARKUP]
     if text.startswith("<") or _TITLE.search(text):
         parts = [m.group(1) for m in (_TITLE.search(text) or _HEADING.search(text),) if m]
         paragraph = _PARAGRAPH.search(text)
         if paragraph and parts:
             parts.append(paragraph.group(1))
         return _one_line(unescape(_TAG.sub(" ", ": ".join(parts)))) or None
-    return _one_line(text)
+    return _one_line(text) or None
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from flowfs.errors import again
+
 __all__ = ["Cache"]
 
 K = TypeVar("K", bound=Hashable)
@@ -76,30 +78,48 @@ class Cache(Generic[K, V]):
                     self._fetching[key] = mine
                     drops = self._drops
                     break
-            return flight.result()
+            failed = flight.exception()  # waits
+            if failed is None:
+                return flight.result()
+            if isinstance(failed, Exception):
+                raise again(failed)
+            # Whoever fetched it was interrupted: that is no answer for others.
         try:
             value = fetch()
         except BaseException as error:
             self._land(key, mine)
             mine.set_exception(error)
             raise
-        with self._lock:
-            keep = drops == self._drops
-        if keep:
-            self.put(key, value)
+        self.put(key, value, since=drops)
         self._land(key, mine)
         mine.set_result(value)
         return value
+
+    @property
+    def drops(self) -> int:
+        """How often something was dropped; to be noted before a value is asked for."""
+        return self._drops
 
     def _land(self, key: K, flight: Future[V]) -> None:
         with self._lock:
             if self._fetching.get(key) is flight:
                 del self._fetching[key]
 
-    def put(self, key: K, value: V) -> None:
-        """Keep a value that came by another way."""
+    def put(self, key: K, value: V, *, since: int | None = None) -> None:
+        """Keep a value that came by another way.
+
+        Parameters
+        ----------
+        key, value : hashable, Any
+            What to keep.
+        since : int, optional
+            What :attr:`drops` was before the value was asked for; not kept if something was
+            dropped since then.
+        """
         good_until = float("inf") if self._lasts(value) else time.monotonic() + self._ttl
         with self._lock:
+            if since is not None and since != self._drops:
+                return
             self._kept[key] = (value, good_until)
             self._kept.move_to_end(key)
             while len(self._kept) > self._bound:

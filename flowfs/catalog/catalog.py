@@ -76,13 +76,14 @@ class Catalog:
         """Return a group's handle; its runs and uploads are learned along with it."""
 
         def fetch() -> dict[str, Any]:
+            runs_since, uploads_since = self._runs.drops, self._uploads.drops
             handle = self.service.groups.get_group(group_id)
             runs = handle.get("runs")
             if isinstance(runs, list) and all(_is_run(run) for run in runs):
-                self._learn_runs(group_id, runs)
+                self._learn_runs(group_id, runs, runs_since)
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
-                self._uploads.put(group_id, upload_files(files))
+                self._uploads.put(group_id, upload_files(files), since=uploads_since)
             return handle
 
         return self._groups.get(group_id, fetch, refresh=refresh)
@@ -93,12 +94,18 @@ class Catalog:
         """Return the runs of a group by id, in the service's order."""
 
         def fetch() -> dict[str, RunRecord]:
-            return self._learn_runs(group_id, self.service.runs.list_runs(group_id)["runs"])
+            since = self._runs.drops
+            runs = self.service.runs.list_runs(group_id)["runs"]
+            return self._learn_runs(group_id, runs, since)
 
         return self._runs.get(group_id, fetch, refresh=refresh)
 
-    def _learn_runs(self, group_id: str, runs: list[dict[str, Any]]) -> dict[str, RunRecord]:
+    def _learn_runs(
+        self, group_id: str, runs: list[dict[str, Any]], since: int
+    ) -> dict[str, RunRecord]:
         records = {run["id"]: RunRecord.of(run) for run in runs}
+        if since != self._runs.drops:
+            return records  # asked for before a change of our own: nothing to go by
         before = self._runs.peek(group_id, any_age=True) or {}
         for run_id in before.keys() - records.keys():
             self._forget_run(run_id)
@@ -108,9 +115,13 @@ class Catalog:
                 if run_id in self._seen:
                     self._seen[run_id] = now
                 handle = self._handles.peek(run_id, any_age=True)
-                if handle is not None and handle.get("state") != record.state:
+                if (
+                    handle is not None
+                    and not _has_ended(handle)
+                    and handle.get("state") != record.state
+                ):
                     self._handles.drop(run_id)
-        self._runs.put(group_id, records)
+        self._runs.put(group_id, records, since=since)
         return records
 
     def latest(self, group_id: str) -> RunRecord | None:
@@ -373,8 +384,8 @@ class Catalog:
         finally:
             self._uploads.drop(group_id)
             self._groups.drop(group_id)
-            with self._lock:
-                self._own_names.pop((group_id, name), None)
+        with self._lock:
+            self._own_names.pop((group_id, name), None)
 
     # -- workflows ---------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from flowfs.content.reader import Reader
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
-from flowfs.errors import BadReply, NotFound, failure
+from flowfs.errors import BadReply, FlowError, NotFound, failure
 from flowfs.service.body import Body
 
 __all__ = ["Content"]
@@ -64,7 +64,7 @@ class Content:
             if body.total is None:
                 raise failure(BadReply, "the service does not say how large it is", body.name)
             self.learn_size(source, body.total)
-            if body.total <= _SMALL and body.start in (0, body.total):
+            if body.length in (0, body.total) and body.total <= _SMALL:
                 self._keep_small(source, body.read())
             elif body.length is not None and body.length <= _SMALL:
                 body.read()  # drained, so that the connection is kept
@@ -129,13 +129,22 @@ class Content:
         with self.fetch(source, start, end) as body:
             whole = start == 0 and (end is None or (body.total is not None and end >= body.total))
             wanted = -1 if end is None else end - start
-            skip = start - body.start if body.length else 0
+            skip = start - body.start if body.length != 0 else 0
             while skip > 0:  # the service sends all of it, whatever is asked for
                 passed = len(body.read(min(skip, 1 << 20)))
                 if not passed:
                     return b""
                 skip -= passed
             data = body.read(wanted)
+            known = self.known_size(source)
+            if known is not None and start + len(data) < (
+                known if end is None else min(end, known)
+            ):
+                raise failure(
+                    BadReply,
+                    f"the reply broke off after {start + len(data)} of {known} bytes",
+                    body.name,
+                )
             if whole and len(data) <= _SMALL:
                 self._keep_small(source, data)
             return data
@@ -160,13 +169,13 @@ class Content:
         except NotFound:
             self.forget(source)
             raise
+        try:
+            _check_range(body, start, end)
+        except FlowError:
+            body.close()
+            raise
         if body.total is not None:
             self.learn_size(source, body.total)
-        if body.length and body.start not in (0, start):
-            body.close()
-            raise failure(
-                BadReply, f"asked for bytes from {start}, got them from {body.start}", body.name
-            )
         return body
 
     def forget(self, source: Source) -> None:
@@ -189,7 +198,7 @@ class Content:
                     self._spools.move_to_end(source.key)
                     spool.users += 1
                     return spool
-            spool = Spool(source.fetch(None))
+            spool = Spool(self._whole(source))
             with self._lock:
                 spool.users += 1
                 self._spools[source.key] = spool
@@ -201,6 +210,19 @@ class Content:
                     # Not closed: who is reading it goes on; the file goes with the last reader.
                     self._spools.popitem(last=False)
         return spool
+
+    def _whole(self, source: Source) -> Body:
+        try:
+            body = source.fetch(None)
+        except NotFound:
+            self.forget(source)
+            raise
+        try:
+            _check_range(body, 0, None)
+        except FlowError:
+            body.close()
+            raise
+        return body
 
     def release(self, source: Source, spool: Spool) -> None:
         """Tell that a reader of an archive is done.
@@ -215,3 +237,20 @@ class Content:
                 del self._spools[source.key]
         if abandoned:
             spool.close()
+
+
+def _check_range(body: Body, start: int, end: int | None) -> None:
+    """Refuse a reply that does not hold the bytes from `start` to `end`, as far as there are."""
+    length, total = body.length, body.total
+    misplaced = length != 0 and body.start not in (0, start)
+    short = False
+    if length is not None and total is not None:
+        wanted = total if end is None else min(end, total)
+        short = start < wanted and (length == 0 or body.start + length < wanted)
+    if misplaced or short:
+        raise failure(
+            BadReply,
+            f"asked for the bytes from {start} to {'the end' if end is None else end}, got "
+            f"{'some' if length is None else length} of {total} from {body.start}",
+            body.name,
+        )

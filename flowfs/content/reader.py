@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
-from flowfs.errors import BadReply, FlowError
+from flowfs.errors import BadReply, FlowError, failure
 from flowfs.service.body import Body
 
 if TYPE_CHECKING:
@@ -135,12 +135,13 @@ class Reader(io.RawIOBase):
 
     def _streamed(self, size: int) -> bytes:
         ahead = self._position - self._body_at
-        if self._body is None or not 0 <= ahead <= _READ_THROUGH:
+        # An interrupt closes a body.
+        if self._body is None or self._body.closed or not 0 <= ahead <= _READ_THROUGH:
             self._drop_body()
             follows = self._block and self._position == self._block_at + len(self._block)
             if self._position == 0 or follows:
                 self._body = self._content.fetch(self._source, self._position)
-                self._body_at = self._body.start if self._body.length else self._position
+                self._body_at = self._body.start if self._body.length != 0 else self._position
             else:
                 end = self._position + max(size, _BLOCK)
                 self._block = self._content.read(self._source, self._position, end)
@@ -155,6 +156,11 @@ class Reader(io.RawIOBase):
         self._body_at += len(data)
         if data:
             self._failures = 0
+        elif self._position < (self._content.known_size(self._source) or 0):
+            # A reply that does not say its length ends unnoticed.
+            raise failure(
+                BadReply, f"the reply broke off after {self._position} bytes", self._body.name
+            )
         return data
 
     def _drop_body(self) -> None:

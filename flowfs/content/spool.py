@@ -6,7 +6,7 @@ import tempfile
 import threading
 from typing import IO
 
-from flowfs.errors import FlowError
+from flowfs.errors import FlowError, again, failure
 from flowfs.service.body import Body
 
 __all__ = ["Spool"]
@@ -81,18 +81,32 @@ class Spool:
         while self._body is not None and (until is None or self._have < until):
             try:
                 piece = self._body.read(_CHUNK)
+                if piece:
+                    self._file.seek(self._have)
+                    self._file.write(piece)
+                    self._file.flush()
             except FlowError as error:
-                self._failed, self._body = error, None
+                self._fail(error)
                 break
+            except OSError as error:
+                text = f"cannot keep it in a temporary file: {error.strerror}"
+                self._fail(failure(FlowError, text, self._body.name, errno=error.errno))
+                break
+            except BaseException:  # an interrupt: what was read last is lost
+                self._fail(failure(FlowError, "reading it was interrupted", self._body.name))
+                raise
             if not piece:
                 self._body.close()
                 self._body = None
-                break
-            self._file.seek(self._have)
-            self._file.write(piece)
             self._have += len(piece)
         if self._failed is not None and (until is None or self._have < until):
-            raise self._failed
+            raise again(self._failed)
+
+    def _fail(self, error: FlowError) -> None:
+        self._failed = error
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     def close(self) -> None:
         """Drop the bytes and the connection."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ from flowfs.service.descriptor import origin_of
 from flowfs.service.endpoint import endpoint_from_environment, normalize_endpoint
 
 __all__ = ["Credentials", "find_credentials", "forget_login", "save_login", "saved_logins"]
+
+
+# Blanks around it would be an error of requests that quotes the token.
+_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,10 @@ class Credentials:
     advice: str = ""
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ValueError(
                 f"the token from {self.source} is no access token: "
-                "it holds characters that no HTTP header can carry"
+                "it is empty, or holds characters that no HTTP header can carry"
             )
 
     def hint(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from string import Formatter
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -140,18 +139,31 @@ class ServiceDescriptor:
         NotFound
             If a value that belongs in the path is empty, ``.`` or ``..``: HTTP clients
             fold those away, and the request would reach another resource.
+        BadReply
+            If the service's pattern asks for a value that this route does not have.
         KeyError
             If there is no such route.
         """
         pattern = self._routes[key]
         path, _, query = pattern.partition("?")
+        for name in _variables(path):
+            if name not in kwargs:
+                raise failure(
+                    BadReply,
+                    f"the service's route {key!r} asks for {name!r}, which nothing is known of",
+                    self.url,
+                )
         url = f"{self.url}/{_fill(path, kwargs)}"
         parts = [_fill(part, kwargs) for part in query.split("&") if part and _is_set(part, kwargs)]
         return f"{url}?{'&'.join(parts)}" if parts else url
 
 
+# Not str.format: a service's pattern may hold anything.
+_VARIABLE = re.compile(r"\{([^{}]*)\}")
+
+
 def _variables(pattern: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(pattern) if name]
+    return _VARIABLE.findall(pattern)
 
 
 def _is_set(part: str, values: Mapping[str, Any]) -> bool:
@@ -159,7 +171,7 @@ def _is_set(part: str, values: Mapping[str, Any]) -> bool:
 
 
 def _fill(pattern: str, values: Mapping[str, Any]) -> str:
-    return pattern.format(**{name: encode(values.get(name), name) for name in _variables(pattern)})
+    return _VARIABLE.sub(lambda match: encode(values.get(match[1]), match[1]), pattern)
 
 
 def encode(value: Any, variable: str) -> str:

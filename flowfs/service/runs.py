@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,12 @@ STATES = (*ACTIVE_STATES, *ENDED_STATES)  # flowserv.model.workflow.state
 
 # Labels of request bodies (flowserv.view.run).
 _LABELS = {"CANCEL_REASON": "reason", "RUN_ARGUMENTS": "arguments"}
+
+# flowserv.error.UnknownFileError
+_UNKNOWN_FILE = re.compile(r"unknown file\b", re.I)
+
+# Redirects of those who did not act; 303 comes from who did.
+_SENT_ELSEWHERE = frozenset({301, 302, 307, 308})
 
 # How many of the newest runs are looked at for one that an unclear start may have made.
 _SUSPECTS = 5
@@ -265,7 +272,7 @@ class RemoteRunService:
             reply = self.session.json("POST", url, what=what, path=path, body=body)
             return object_of(reply, what, path, "id", "state")
         except NotFound as error:
-            if "file" not in (error.service_message or ""):
+            if not _UNKNOWN_FILE.match(error.service_message or ""):
                 raise
             # The group is there; an argument names a file that is not.
             raise failure(
@@ -276,6 +283,8 @@ class RemoteRunService:
                 words=error.service_message,
             ) from error
         except BadReply as error:  # it said yes, but not what it started
+            if error.status in _SENT_ELSEWHERE:
+                raise
             raise self._unclear(group_id, arguments, error) from error
         except FlowError as error:
             if not error.unclear:
@@ -295,7 +304,7 @@ class RemoteRunService:
             )
             which = "the service lists no run with these arguments yet"
             for run in newest[:_SUSPECTS]:
-                if self.get_run(run["id"]).get("arguments") == arguments:
+                if self._arguments_of(run["id"]) == arguments:
                     run_ids = (run["id"],)
                     which = (
                         "the newest run with these arguments is "
@@ -315,6 +324,12 @@ class RemoteRunService:
         error.run_ids = run_ids
         error.unclear = True
         return error
+
+    def _arguments_of(self, run_id: str) -> Any:
+        try:
+            return self.get_run(run_id).get("arguments")
+        except NotFound:  # deleted since it was listed
+            return None
 
 
 def _session_for(descriptor: Descriptor) -> Session:
