@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 __all__ = ["map_all", "result_of", "results_of"]
@@ -40,7 +41,9 @@ def map_all(function: Callable[[A], B], items: Iterable[A], workers: int) -> lis
     if len(items) <= 1 or workers <= 1:
         return [call(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="flowfs") as pool:
-        return list(pool.map(call, items))
+        # What holds for the caller holds in the threads (a copy each: none can be shared).
+        contexts = [copy_context() for _ in items]
+        return list(pool.map(lambda context, item: context.run(call, item), contexts, items))
 
 
 def results_of(outcomes: Iterable[B | Exception]) -> list[B]:

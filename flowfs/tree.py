@@ -15,7 +15,16 @@ from flowfs.errors import NotADirectory, NotFound, failure
 from flowfs.names import from_name
 from flowfs.service.runs import STATES
 
-__all__ = ["RESERVED_RUN_NAMES", "Kind", "Node", "child_kinds", "join", "normalize", "parse"]
+__all__ = [
+    "RESERVED_RUN_NAMES",
+    "Kind",
+    "Node",
+    "child_kinds",
+    "in_run",
+    "join",
+    "normalize",
+    "parse",
+]
 
 
 @dataclass(frozen=True)
@@ -206,6 +215,11 @@ class Node:
     def reached_as(self, asked: str) -> Node:
         """Return this place as one that was asked for under another path."""
         return replace(self, asked=asked)
+
+
+def in_run(node: Node) -> bool:
+    """Tell whether a place is a run or within one, a post-processing run among them."""
+    return "run" in node.names or node.path.split("/")[2:3] == ["postproc"]
 
 
 def join(*segments: str) -> str:

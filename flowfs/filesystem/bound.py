@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import stringify_path, tokenize
@@ -18,7 +20,20 @@ from flowfs.service.credentials import saved_logins
 from flowfs.service.endpoint import environment_names_endpoint
 from flowfs.tree import Node
 
-__all__ = ["BoundFileSystem"]
+__all__ = ["BoundFileSystem", "one_operation"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def one_operation(method: F) -> F:
+    """Make a method of a file system resolve each link of the tree once."""
+
+    @functools.wraps(method)
+    def call(self: BoundFileSystem, *args: Any, **kwargs: Any) -> Any:
+        with self.entries.operation():
+            return method(self, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 class _StripProtocol:
@@ -83,10 +98,10 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.endpoint = _choose_endpoint(endpoint, url_endpoint)
         self.read_only = bool(read_only)
         options = Options(
-            timeout=_number("timeout", timeout, above=0),
-            retries=int(_number("retries", retries)),
+            timeout=_number("timeout", timeout, above=0, finite=True),
+            retries=_count("retries", retries),
             ttl=_number("ttl", ttl),
-            max_connections=int(_number("max_connections", max_connections, above=0)),
+            max_connections=_count("max_connections", max_connections, above=0),
             verify=verify,
             cert=tuple(cert) if isinstance(cert, list) else cert,
         )
@@ -114,6 +129,17 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r})"
+
+    def __reduce__(self) -> Any:
+        # Whoever unpickles it may be on another machine, without this one's environment and
+        # logins: what was found there goes along.
+        options = {
+            **self.storage_options,
+            "endpoint": self.endpoint,
+            "token": self._shared.session.credentials.token,
+        }
+        options.pop("url_endpoint", None)
+        return _make, (type(self), self.storage_args[2:], options)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
         """Return what makes this instance again, without the token.
@@ -190,14 +216,26 @@ def _environment_default() -> str | None:
     return endpoint_from_environment() if environment_names_endpoint() else None
 
 
-def _number(name: str, value: Any, above: float | None = None) -> float:
+def _number(name: str, value: Any, *, above: float | None = None, finite: bool = False) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if not (number > above if above is not None else number >= 0):
+    large_enough = number > above if above is not None else number >= 0
+    if not large_enough or (finite and math.isinf(number)):
         raise ValueError(
-            f"{name} must be a number {'above' if above is not None else 'of at least'} 0, "
-            f"not {value!r}"
+            f"{name} must be a {'finite ' if finite else ''}number "
+            f"{'above' if above is not None else 'of at least'} 0, not {value!r}"
         )
     return number
+
+
+def _count(name: str, value: Any, *, above: float | None = None) -> int:
+    number = _number(name, value, above=above, finite=True)
+    if not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return int(number)
+
+
+def _make(cls: type[BoundFileSystem], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return cls(*args, **options)

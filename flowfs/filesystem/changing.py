@@ -20,6 +20,7 @@ from flowfs.errors import (
     failure,
 )
 from flowfs.filesystem import globbing
+from flowfs.filesystem.bound import one_operation
 from flowfs.filesystem.looking import Looking
 from flowfs.filesystem.reading import Reading
 from flowfs.filesystem.writing import (
@@ -29,7 +30,7 @@ from flowfs.filesystem.writing import (
     StoredNameWarning,
     UploadFile,
 )
-from flowfs.names import from_name
+from flowfs.names import from_name, to_name
 from flowfs.tree import Node
 
 __all__ = ["Changing"]
@@ -39,13 +40,14 @@ class Changing(Looking, Reading):
     """Writing and removing, and what is refused."""
 
     def _open_to_write(self, path: str, mode: str, autocommit: bool) -> OutgoingFile:
-        node = self._node_to_write(path)
+        node, url = self._node_to_write(path), self.unstrip_protocol(path)
         if mode == "xb" and self.entries.exists(node):
             raise failure(AlreadyExists, "is there already", path)
         if node.kind is tree.NEW:
             group_id = self.entries.group_id(node)
             return NewRunFile(
                 path,
+                url,
                 lambda document: self._start(group_id, document, path),
                 autocommit=autocommit,
             )
@@ -57,12 +59,13 @@ class Changing(Looking, Reading):
                 with self._naming(path):
                     return self.catalog.cancel_run(run_id, reason)
 
-            return CancelFile(path, cancel, autocommit=autocommit)
+            return CancelFile(path, url, cancel, autocommit=autocommit)
         before = None
         if mode == "ab" and self.entries.exists(node):
             before = self._open_to_read(path, None)
         return UploadFile(
             path,
+            url,
             lambda file: self._upload(node, file, None),
             before=before,
             autocommit=autocommit,
@@ -113,7 +116,7 @@ class Changing(Looking, Reading):
         FlowError
             As the service says.
         """
-        path = f"groups/{group_id}/runs/new"
+        path = f"groups/{to_name(group_id)}/runs/new"
         self._changing(path)
         return self._start(group_id, arguments, path)
 
@@ -143,9 +146,7 @@ class Changing(Looking, Reading):
         FlowError
             As the service says.
         """
-        handle = self.catalog.known_run(run_id) or {}
-        group_id = handle.get("groupId")
-        path = f"groups/{group_id}/runs/{run_id}" if group_id else ""
+        path = self.entries.path_of_run(run_id)
         self._changing(path)
         with self._naming(path):
             return self.catalog.cancel_run(run_id, reason)
@@ -174,12 +175,34 @@ class Changing(Looking, Reading):
 
         ``put("args.json", ".../runs/new")`` and ``".../runs/new/"`` both start a run.
         """
-        if isinstance(rpath, (str, os.PathLike)):
+        super().put(lpath, self._without_slash(rpath), recursive=recursive, **kwargs)
+
+    @one_operation
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Copy within the service, as in fsspec: into ``uploads/``, or to ``new``.
+
+        A run's ``arguments.json`` copied to ``new`` runs it again.
+        """
+        super().copy(path1, self._without_slash(path2), recursive, maxdepth, on_error, **kwargs)
+
+    cp = copy
+
+    def _without_slash(self, target: Any) -> Any:
+        """Return a target without the slash that would make a directory of ``new/``."""
+        if isinstance(target, (str, os.PathLike)):
             with contextlib.suppress(NotFound, NotADirectory):
-                node = self._resolve(rpath)
+                node = self._resolve(target)
                 if node.kind in (tree.NEW, tree.CANCEL):
-                    rpath = node.asked
-        super().put(lpath, rpath, recursive=recursive, **kwargs)
+                    return node.asked
+        return target
 
     def put_file(
         self,
@@ -262,7 +285,8 @@ class Changing(Looking, Reading):
                 for node in self._to_remove(one):
                     self._check_removable(node, recursive)
                     targets[node.path] = node
-        for node in targets.values():
+        # Active runs first: if the service refuses one, nothing has been deleted yet.
+        for node in sorted(targets.values(), key=self.entries.is_active, reverse=True):
             with self._naming(node.asked):
                 if node.kind is tree.RUN:
                     self.catalog.delete_run(self.entries.run_id(node))

@@ -6,7 +6,7 @@ File system and mount both ask here, so that both show the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flowfs import tree
 from flowfs.catalog import FileRecord, RunRecord, timestamp
@@ -71,11 +71,8 @@ class Entries(Sources):
         elif kind is tree.WORKFLOW:
             workflow = self.catalog.workflow(self._id(node, "workflow"))
             entry.update(id=workflow["id"], title=workflow.get("name"))
-        elif "run" in node.names or kind is tree.POSTPROC:
-            handle = None
-            if not kind.directory and (ask or self._knows_handle(node)):
-                handle = self._handle(node)
-            entry.update(self._inside_run(node, handle))
+        elif tree.in_run(node):
+            entry.update(self._inside_run(node, ask))
         if not kind.directory and entry["size"] is None:
             entry["size"] = self._size(node, ask)
         return entry
@@ -89,7 +86,7 @@ class Entries(Sources):
             "type": "directory" if is_directory else "file",
             "kind": kind.name,
         }
-        if kind.view or (kind.link and not (kind is tree.OUTPUT and is_directory)):
+        if kind.view or kind.link:
             entry["islink"] = True
             entry["target"] = self.target(node)
         return entry
@@ -101,14 +98,14 @@ class Entries(Sources):
             attributes |= {"mtime": record.mtime, "created": record.mtime}
         return attributes
 
-    def _inside_run(self, node: Node, handle: dict[str, Any] | None) -> Entry:
-        if handle is None:
-            handle = self.catalog.known_run(self.run_id(node)) if "run" in node.names else None
-        times = handle or {}
-        created = timestamp(times.get("createdAt"))
-        if handle is None and "run" in node.names:
-            created = self._record(node).mtime
-        mtime = timestamp(times.get("finishedAt")) or created
+    def _inside_run(self, node: Node, ask: bool) -> Entry:
+        """Times: when the run was created, and when it ended or else was created."""
+        if self._knows_handle(node) or (ask and not node.kind.directory):
+            handle = self._handle(node)
+            created = timestamp(handle.get("createdAt"))
+            mtime = timestamp(handle.get("finishedAt")) or created
+        else:
+            created = mtime = self._record(node).mtime
         return {k: v for k, v in (("mtime", mtime), ("created", created)) if v is not None}
 
     def _file_entry(self, node: Node, record: FileRecord, ask: bool) -> Entry:
@@ -120,6 +117,12 @@ class Entries(Sources):
             entry |= {"mtime": record.mtime, "created": record.mtime}
         if node.kind is tree.RESULT:
             entry["output"] = "/".join(record.output)
+        elif node.kind is tree.OUTPUT:
+            # A file of a view: `target` finds it again by its name, which here is known.
+            entry |= {
+                "islink": True,
+                "target": join(self._run_path(node), "results", record.name),
+            }
         entry.update({k: v for k, v in record.about.items() if k not in entry and k != "size"})
         return entry
 
@@ -204,8 +207,15 @@ class Entries(Sources):
     ) -> Iterator[Entry]:
         workflow_id = self._id(node, "workflow")
         for group in self.catalog.workflow_groups(workflow_id, refresh=refresh):
-            entry = self._base(node.child(group.name))
-            yield entry | {"id": group.id, "target": join("groups", to_name(group.id))}
+            yield {
+                "name": join(node.asked, group.name),
+                "size": 0,
+                "type": "directory",
+                "kind": tree.WORKFLOW_GROUP.name,
+                "id": group.id,
+                "islink": True,
+                "target": join("groups", to_name(group.id)),
+            }
 
     def _list_runs(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         group_id = self.group_id(node)
@@ -247,12 +257,20 @@ class Entries(Sources):
             yield self._file_entry(node.child(record.name), record, ask=False)
 
     def _list_results(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
-        self.check(node)
+        self._look_at_run(node, refresh)
         for record in self._files(node):
             yield self._file_entry(node.child(record.name), record, ask=False)
 
-    def _list_outputs(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
+    def _look_at_run(self, node: Node, refresh: bool) -> None:
+        """Check a directory of a run's files; with `refresh`, first ask how the run is."""
+        if refresh and "run" in node.names:
+            self.catalog.run(self.group_id(node), self.run_id(node), refresh=True)
+        elif refresh:
+            self.catalog.workflow(self._id(node, "workflow"), refresh=True)
         self.check(node)
+
+    def _list_outputs(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
+        self._look_at_run(node, refresh)
         here = tuple(node.names["output"].split("/")) if "output" in node.names else ()
         seen = set()
         for record in self._files(node):

@@ -3,12 +3,74 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+from fsspec.compression import compr
+from fsspec.core import get_compression
 
 from flowfs.content import Reader
 from flowfs.filesystem.writing import OutgoingFile
 
-__all__ = ["GeneratedFile", "ResultFile", "TextFile"]
+__all__ = ["GeneratedFile", "NamedReader", "ResultFile", "TextFile", "compressed"]
+
+
+class NamedReader(io.RawIOBase):
+    """A reader whose errors name the file as whoever opened it knows it.
+
+    Parameters
+    ----------
+    reader : Reader
+        Where the bytes come from.
+    naming : callable
+        Makes a context that names the errors raised in it.
+    """
+
+    def __init__(self, reader: Reader, naming: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__()
+        self._reader = reader
+        self._naming = naming
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file; costs a request unless known."""
+        with self._naming():
+            return self._reader.size
+
+    def readable(self) -> bool:
+        """Files are read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Every place can be read."""
+        return True
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._reader.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set where the next read begins."""
+        with self._naming():
+            return self._reader.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; 0 at the end."""
+        with self._naming():
+            return self._reader.readinto(buffer)
+
+    def readall(self) -> bytes:
+        """Read to the end."""
+        with self._naming():
+            return self._reader.readall()
+
+    def close(self) -> None:
+        """Close the file and its connection."""
+        if not self.closed:
+            self._reader.close()
+            super().close()
 
 
 class ResultFile(io.BufferedReader):
@@ -16,7 +78,7 @@ class ResultFile(io.BufferedReader):
 
     Parameters
     ----------
-    reader : Reader
+    reader : NamedReader
         Where its bytes come from.
     path : str
         Its path in the tree.
@@ -31,9 +93,9 @@ class ResultFile(io.BufferedReader):
         Its bytes; costs a request unless known.
     """
 
-    raw: Reader
+    raw: NamedReader
 
-    def __init__(self, reader: Reader, path: str, block_size: int) -> None:
+    def __init__(self, reader: NamedReader, path: str, block_size: int) -> None:
         super().__init__(reader, block_size)
         self.path = path
 
@@ -67,7 +129,11 @@ class GeneratedFile(io.BytesIO):
 
 
 class TextFile(io.TextIOWrapper):
-    """A file as text. Where it is written, an exception in its ``with`` body sends nothing."""
+    """A file as text.
+
+    Where it is written, what an exception in its ``with`` body leaves behind is not sent:
+    the file below sees to that, as to a file that is never closed.
+    """
 
     @property
     def run(self) -> dict[str, Any] | None:
@@ -75,17 +141,74 @@ class TextFile(io.TextIOWrapper):
         return getattr(self.buffer, "run", None)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None and isinstance(self.buffer, OutgoingFile):
-            self._abandon(self.buffer)
-            return
+        # Not left to C: the file below looks for this frame.
         self.close()
 
-    def __del__(self) -> None:
-        buffer = None if self.closed else self.buffer
-        if isinstance(buffer, OutgoingFile):
-            # Never closed: closing it now would send what may be half a document.
-            buffer.__del__()
-            self._abandon(buffer)
 
-    def _abandon(self, file: OutgoingFile) -> None:
-        file.discard()
+def compressed(file: OutgoingFile, compression: str) -> OutgoingFile | CompressedFile:
+    """Return a file that compresses what is written to another, and closes it with itself.
+
+    Those of the standard library leave the other open, and what was written unsent.
+
+    Parameters
+    ----------
+    file : OutgoingFile
+        Where the compressed bytes go.
+    compression : str
+        As in fsspec; ``infer`` goes by the file's name.
+    """
+    name = get_compression(file.path, compression)
+    if name is None:
+        return file
+    return CompressedFile(compr[name](file, mode="w"), file)
+
+
+class CompressedFile(io.BufferedIOBase):
+    """A file that is written through a compressor.
+
+    Parameters
+    ----------
+    compressor : binary file
+        What is written to.
+    file : OutgoingFile
+        Where the compressor writes.
+    """
+
+    def __init__(self, compressor: IO[bytes], file: OutgoingFile) -> None:
+        super().__init__()
+        self._compressor = compressor
+        self._file = file
+        self.path = self.name = file.path
+
+    @property
+    def run(self) -> dict[str, Any] | None:
+        """The handle of the run that was started or canceled; None before that."""
+        return self._file.run
+
+    def writable(self) -> bool:
+        """It is written."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Compress some bytes; nothing is sent yet."""
+        self._compressor.write(data)
+        return memoryview(data).nbytes
+
+    def close(self) -> None:
+        """Finish the compressed stream, and close the file it went to."""
+        if self.closed:
+            return
+        super().close()
+        try:
+            self._compressor.close()
+            self._file.close()
+        finally:
+            self._file.abandon()  # nothing left to abandon, unless the compressor failed
+
+    def _dealloc_warn(self, source: Any) -> None:
+        self._file._dealloc_warn(source)
+
+    def __del__(self) -> None:
+        file = self.__dict__.get("_file")
+        if file is not None:
+            file._dealloc_warn(self)

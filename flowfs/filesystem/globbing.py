@@ -11,8 +11,8 @@ from flowfs import tree
 from flowfs.errors import NotADirectory, NotFound
 from flowfs.filesystem.entries import Entries
 from flowfs.filesystem.places import Entry
-from flowfs.pool import map_all, results_of
-from flowfs.tree import Node, join
+from flowfs.pool import map_all, result_of, results_of
+from flowfs.tree import Node
 
 __all__ = ["find", "glob", "has_magic", "walk"]
 
@@ -44,6 +44,7 @@ def walk(
     failure is raised, or given to `on_error`.
     """
     try:
+        start = entries.follow(start)
         listing = entries.children(start)
     except NotFound as error:
         if on_error is not None:
@@ -106,11 +107,12 @@ def find(
     level, depth = [start], 0
     while level and (maxdepth is None or depth < maxdepth):
         following: list[Node] = []
-        listings = map_all(entries.children, level, workers)
-        for node, listing in zip(level, listings, strict=True):
-            if isinstance(listing, NotFound) and node is not start:
+        outcomes = map_all(lambda node: _opened(entries, node), level, workers)
+        for asked, outcome in zip(level, outcomes, strict=True):
+            if isinstance(outcome, NotFound) and asked is not start:
                 continue  # vanished since it was listed
-            for entry in results_of([listing])[0]:
+            node, listing = result_of(outcome)
+            for entry in listing:
                 if entry["kind"] in _VIEWS:
                     continue
                 if entry["type"] == "directory":
@@ -120,6 +122,12 @@ def find(
                 found[entry["name"]] = entry
         level, depth = following, depth + 1
     return dict(sorted(found.items()))
+
+
+def _opened(entries: Entries, node: Node) -> tuple[Node, list[Entry]]:
+    """Return the directory that a place is or leads to, and its listing."""
+    node = entries.follow(node)
+    return node, entries.children(node)
 
 
 def _node(parent: Node, entry: Entry) -> Node:
@@ -164,24 +172,24 @@ def glob(entries: Entries, pattern: str, *, maxdepth: int | None, workers: int) 
 
 def _listed(entries: Entries, level: list[Node], segment: str, workers: int) -> list[Node]:
     matches = re.compile(glob_translate(segment)).match
-    listings = map_all(lambda node: _children_or_none(entries, node), level, workers)
+    opened = map_all(lambda node: _opened_or_none(entries, node), level, workers)
     return [
         _node(node, entry)
-        for node, listing in zip(level, results_of(listings), strict=True)
+        for node, listing in results_of(opened)
         for entry in listing
         if matches(entry["name"].rpartition("/")[2])
     ]
 
 
-def _children_or_none(entries: Entries, node: Node) -> list[Entry]:
+def _opened_or_none(entries: Entries, node: Node) -> tuple[Node, list[Entry]]:
     """List a directory; nothing for a file, or for what is not there."""
     try:
         node = entries.follow(node)
         if not _is_directory(entries, node):
-            return []
-        return entries.children(node)
+            return node, []
+        return node, entries.children(node)
     except (NotFound, NotADirectory):
-        return []
+        return node, []
 
 
 def _is_directory(entries: Entries, node: Node) -> bool:
@@ -215,14 +223,17 @@ def _glob_deep(
 ) -> list[str]:
     """Match what is below some places against a pattern that begins with ``**``."""
     matched: set[str] = set()
-    for node in level:
-        if not entries.exists(node):
-            continue
-        below = find(entries, node, maxdepth=maxdepth, withdirs=True, workers=workers)
-        matches = re.compile(glob_translate(rest + ("/" if only_directories else ""))).match
-        prefix = join(node.asked, "")
+    matches = re.compile(glob_translate(rest + ("/" if only_directories else ""))).match
+    # One place is walked by all workers, many by one each.
+    within = workers if len(level) == 1 else 1
+    walks = map_all(
+        lambda node: find(entries, node, maxdepth=maxdepth, withdirs=True, workers=within),
+        level,
+        workers,
+    )
+    for node, below in zip(level, results_of(walks), strict=True):
         for path, entry in below.items():
-            relative = path[len(prefix) :].lstrip("/") if prefix else path
+            relative = path[len(node.asked) :].lstrip("/")
             is_directory = entry["type"] == "directory"
             as_directory = is_directory and (only_directories or rest.endswith("**"))
             if matches(f"{relative}/" if as_directory else relative):

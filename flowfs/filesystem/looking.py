@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from fsspec.utils import stringify_path, tokenize
 from flowfs import tree
 from flowfs.errors import NotADirectory, NotFound, NotPermitted, failure
 from flowfs.filesystem import globbing
-from flowfs.filesystem.bound import BoundFileSystem
+from flowfs.filesystem.bound import BoundFileSystem, one_operation
 from flowfs.filesystem.places import Entry
 from flowfs.pool import map_all, result_of
 from flowfs.service import STATES
@@ -22,6 +23,7 @@ __all__ = ["Looking"]
 class Looking(BoundFileSystem):
     """Listing, finding, and asking about places."""
 
+    @one_operation
     def ls(
         self,
         path: str = "",
@@ -66,6 +68,7 @@ class Looking(BoundFileSystem):
             listing = self.entries.children(self._resolve(path), refresh=refresh, state=state)
         return listing if detail else [entry["name"] for entry in listing]
 
+    @one_operation
     def info(self, path: str, **kwargs: Any) -> Entry:
         """Return the entry of a place.
 
@@ -179,6 +182,7 @@ class Looking(BoundFileSystem):
                 below, within = named if detail else map(list, named)
                 yield here, below, within
 
+    @one_operation
     def find(
         self,
         path: str,
@@ -209,6 +213,7 @@ class Looking(BoundFileSystem):
             )
         return found if detail else list(found)
 
+    @one_operation
     def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
         """Return the paths that match a pattern, one level at a time.
 
@@ -240,6 +245,27 @@ class Looking(BoundFileSystem):
             if not isinstance(entry, NotFound)
         }
 
+    def expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Return the paths that patterns match and that are below directories.
+
+        Raises
+        ------
+        NotFound
+            If there are none.
+        """
+        try:
+            expanded: list[str] = super().expand_path(path, recursive, maxdepth, **kwargs)
+        except FileNotFoundError as error:
+            if error.errno is not None:
+                raise
+            one = isinstance(path, (str, os.PathLike))
+            names = [self.unstrip_protocol(p) for p in ([path] if one else path)]
+            raise failure(NotFound, "nothing is there, or matches", ", ".join(names)) from None
+        return expanded
+
+    @one_operation
     def du(
         self,
         path: str,
@@ -278,6 +304,7 @@ class Looking(BoundFileSystem):
             )
         return datetime.datetime.fromtimestamp(entry[member], datetime.timezone.utc)
 
+    @one_operation
     def ukey(self, path: str) -> str:
         """Return a token that changes when the file's bytes do.
 
@@ -287,6 +314,7 @@ class Looking(BoundFileSystem):
         path = self._strip_protocol(path)
         with self._naming(path):
             node = self._resolve(path)
+            self.entries.check(node)
             source = self.entries.source(node)
             what: Any
             if source is not None:
@@ -302,6 +330,7 @@ class Looking(BoundFileSystem):
         """Return :meth:`ukey` as a number."""
         return int(self.ukey(path), 16)
 
+    @one_operation
     def sign(self, path: str, expiration: int = 100, **kwargs: Any) -> str:
         """Return the service's HTTP URL of a result, upload, archive or handle.
 

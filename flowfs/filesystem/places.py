@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from flowfs import tree
@@ -16,6 +20,10 @@ __all__ = ["Entry", "Places"]
 Entry = dict[str, Any]
 
 _MAX_LINKS = 8
+_RUNS_BOUND = 256  # runs whose files are kept as records
+
+# Where links lead, as found out in the operation under way; one dict for all its threads.
+_links: ContextVar[dict[tuple[int, str], str] | None] = ContextVar("links", default=None)
 
 
 class Places:
@@ -35,8 +43,26 @@ class Places:
         self.catalog = catalog
         self.content = content
         self._workers = workers
+        self._records: OrderedDict[str, tuple[dict[str, Any], list[FileRecord]]] = OrderedDict()
 
     # -- places ------------------------------------------------------------
+
+    @staticmethod
+    @contextlib.contextmanager
+    def operation() -> Iterator[None]:
+        """Resolve each link once, however often it is met within.
+
+        Without it a recursive copy of ``latest/`` would go over to a run that somebody starts
+        meanwhile. An operation within another belongs to it.
+        """
+        if _links.get() is not None:
+            yield
+            return
+        before = _links.set({})
+        try:
+            yield
+        finally:
+            _links.reset(before)
 
     def resolve(self, path: str) -> Node:
         """Find the place a path names, through links on its way (not one at its end).
@@ -56,9 +82,12 @@ class Places:
 
     def follow(self, node: Node) -> Node:
         """Return the place a link leads to, named as the link; other places as they are."""
-        if not node.kind.link or node.kind is tree.OUTPUT:
-            return node
-        return tree.parse(self.target(node)).reached_as(node.asked)
+        asked = node.asked
+        for _ in range(_MAX_LINKS):
+            if not node.kind.link:
+                return node.reached_as(asked)
+            node = tree.parse(join(self.target(node), *node.rest))
+        raise failure(NotFound, "too many links on the way", asked)
 
     def target(self, node: Node) -> str:
         """Return the path of what a link or view shows again.
@@ -68,6 +97,13 @@ class Places:
         NotFound
             If it leads nowhere.
         """
+        links = _links.get()
+        if links is None or not node.kind.link:
+            return self._target(node)
+        key = (id(self), node.path)
+        return links.get(key) or links.setdefault(key, self._target(node))
+
+    def _target(self, node: Node) -> str:
         kind = node.kind
         parent = node.path.rpartition("/")[0]
         if kind is tree.LATEST:
@@ -122,6 +158,18 @@ class Places:
             return join(self._group_path(node), "runs", node.names["run"])
         return join("workflows", node.names["workflow"], "postproc")
 
+    def path_of_run(self, run_id: str) -> str:
+        """Return the path of a run, as far as it is known which group it is of; never asks."""
+        handle = self.catalog.known_run(run_id) or {}
+        group_id = handle.get("groupId") or self.catalog.group_of_run(run_id)
+        if group_id is None:
+            return "groups"
+        return join("groups", to_name(group_id), "runs", to_name(run_id, tree.RESERVED_RUN_NAMES))
+
+    def is_active(self, node: Node) -> bool:
+        """Tell whether a place is a run that can still change, as far as known."""
+        return node.kind is tree.RUN and self._record(node).active
+
     # -- what a place shows ------------------------------------------------
 
     def exists(self, node: Node) -> bool:
@@ -143,7 +191,7 @@ class Places:
         kind = node.kind
         if kind in (tree.ROOT, tree.GROUPS, tree.WORKFLOWS):
             return
-        if kind.link and kind is not tree.OUTPUT:
+        if kind.link:
             self.target(node)
         elif kind is tree.RESULT:
             self._result(node)
@@ -160,7 +208,7 @@ class Places:
             self.catalog.group(self.group_id(node))
         else:
             self.catalog.workflow(self._id(node, "workflow"))
-            if node.path.split("/")[2:3] == ["postproc"]:
+            if tree.in_run(node):
                 self._check_run(node, RunRecord.of(self._handle(node)))
 
     def _check_run(self, node: Node, record: RunRecord) -> None:
@@ -197,7 +245,15 @@ class Places:
         # A listing tells that a run has no files yet: no need to open it.
         if "run" in node.names and self._record(node).state != "SUCCESS":
             return []
-        return run_files(self._handle(node))
+        handle = self._handle(node)
+        known = self._records.get(handle["id"])
+        if known is None or known[0] is not handle:
+            # Of a run with many files each is looked up among all: read the handle once.
+            known = self._records[handle["id"]] = (handle, run_files(handle))
+            while len(self._records) > _RUNS_BOUND:
+                with contextlib.suppress(KeyError):  # another thread was faster
+                    self._records.popitem(last=False)
+        return known[1]
 
     def _result(self, node: Node) -> FileRecord:
         name = node.names["file"]

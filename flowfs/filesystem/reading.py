@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterable
 from typing import IO, Any
 
+from fsspec.callbacks import DEFAULT_CALLBACK
+
 from flowfs.errors import IsADirectory, failure
-from flowfs.filesystem.bound import BoundFileSystem
-from flowfs.filesystem.files import GeneratedFile, ResultFile
+from flowfs.filesystem.bound import BoundFileSystem, one_operation
+from flowfs.filesystem.files import GeneratedFile, NamedReader, ResultFile
 from flowfs.pool import map_all, result_of
 
 __all__ = ["Reading"]
@@ -26,7 +28,10 @@ class Reading(BoundFileSystem):
         source = self.entries.source(node)
         if source is None:
             return GeneratedFile(self.entries.read(node), path)
-        return ResultFile(self.content.open(source), path, block_size or (1 << 18))
+        with self._naming(path):
+            reader = self.content.open(source)
+        named = NamedReader(reader, lambda: self._naming(path))
+        return ResultFile(named, path, block_size or (1 << 18))
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -50,6 +55,7 @@ class Reading(BoundFileSystem):
                 start, end, _ = slice(start, end).indices(size)
             return content.read(source, start or 0, end)
 
+    @one_operation
     def cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any
     ) -> Any:
@@ -88,6 +94,7 @@ class Reading(BoundFileSystem):
             found[one] = outcome
         return found
 
+    @one_operation
     def cat_ranges(
         self,
         paths: list[str],
@@ -128,6 +135,19 @@ class Reading(BoundFileSystem):
             return [result_of(outcome) for outcome in outcomes]
         return list(outcomes)
 
+    @one_operation
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Any = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Copy files from here, as in fsspec. A view is one thing throughout."""
+        super().get(rpath, lpath, recursive, callback, maxdepth, **kwargs)
+
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
     ) -> None:
@@ -156,13 +176,12 @@ class Reading(BoundFileSystem):
             raw: Any = source.raw if isinstance(source, ResultFile) else source
             buffer = bytearray(1 << 20)
             view = memoryview(buffer)
-            with self._naming(self._strip_protocol(rpath)):
-                # The first bytes bring the size along.
-                got = raw.readinto(buffer)
+            # The first bytes bring the size along.
+            got = raw.readinto(buffer)
+            if callback is not None:
+                callback.set_size(source.size)
+            while got:
+                file.write(view[:got])
                 if callback is not None:
-                    callback.set_size(source.size)
-                while got:
-                    file.write(view[:got])
-                    if callback is not None:
-                        callback.relative_update(got)
-                    got = raw.readinto(buffer)
+                    callback.relative_update(got)
+                got = raw.readinto(buffer)

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowfs.errors import InvalidArguments, failure
 from flowfs.filesystem.changing import Changing
-from flowfs.filesystem.files import TextFile
+from flowfs.filesystem.files import TextFile, compressed
 
 __all__ = ["FlowFileSystem"]
 
@@ -89,7 +89,10 @@ class FlowFileSystem(Changing):
             At once, if it cannot be opened so.
         """
         if "b" in mode:
-            return super().open(path, mode, block_size, cache_options, compression, **kwargs)
+            if compression is None or "r" in mode:
+                return super().open(path, mode, block_size, cache_options, compression, **kwargs)
+            file = super().open(path, mode, block_size, cache_options, None, **kwargs)
+            return compressed(file, compression)
         text = {k: kwargs.pop(k) for k in ("encoding", "errors", "newline") if k in kwargs}
         binary = self.open(
             path,

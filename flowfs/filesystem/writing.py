@@ -6,6 +6,7 @@ left by an exception, acts not at all.
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import shutil
@@ -14,9 +15,8 @@ import tempfile
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from types import FrameType
 from typing import IO, Any
-
-import fsspec.core
 
 from flowfs.errors import InvalidArguments, TooLarge, failure
 
@@ -36,7 +36,9 @@ class OutgoingFile(io.RawIOBase):
     Parameters
     ----------
     path : str
-        What errors and ``name`` say.
+        Its path in the tree.
+    url : str
+        What errors name.
     autocommit : bool
         Whether to act when it is closed. Otherwise :meth:`commit` acts, or
         :meth:`discard` drops what was written: fsspec's transactions call one of them.
@@ -49,13 +51,15 @@ class OutgoingFile(io.RawIOBase):
 
     run: dict[str, Any] | None = None
 
-    def __init__(self, path: str, *, autocommit: bool = True) -> None:
+    def __init__(self, path: str, url: str, *, autocommit: bool = True) -> None:
         super().__init__()
         self.path = path
+        self.url = url
         self.name = path
         self.mode = "wb"
         self._autocommit = autocommit
         self._settled = False
+        self._raising = _raised_around()
         self._buffer: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             max_size=_IN_MEMORY, prefix="flowfs-"
         )
@@ -112,8 +116,8 @@ class OutgoingFile(io.RawIOBase):
         if self.closed:
             return
         super().close()
-        if _body_raised():
-            self.discard()
+        if self._settled or _raised_around() is not self._raising:
+            self.abandon()
         elif self._autocommit:
             self.commit()
 
@@ -129,43 +133,69 @@ class OutgoingFile(io.RawIOBase):
             self._buffer.close()
 
     def discard(self) -> None:
-        """Drop what was written; nothing is sent."""
+        """Drop what was written, and close the file; nothing is sent."""
+        self.abandon()
+        super().close()
+
+    def abandon(self) -> None:
+        """Drop what was written; what is written yet, until it is closed, goes nowhere."""
         if not self._settled:
             self._settled = True
             self._buffer.close()
-        super().close()
+            self._buffer = _Void()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
-            self.discard()
+            self.abandon()
         self.close()
 
-    def __del__(self) -> None:
-        if not self.__dict__.get("_settled", True) and self._autocommit:
+    def _dealloc_warn(self, source: Any) -> None:
+        """Abandon a file that was never closed: it may be half a document.
+
+        Python calls this when it finalizes a text or buffered file over this one, before it
+        flushes and closes it.
+        """
+        if not self._settled and self._autocommit:
             warnings.warn(
                 f"{self.path} was never closed: nothing was sent",
                 ResourceWarning,
-                source=self,
+                source=source,
                 stacklevel=2,
             )
-        if "_settled" in self.__dict__:
+            self.abandon()
+
+    def __del__(self) -> None:
+        if "_buffer" in self.__dict__:  # else it was never made
+            self._dealloc_warn(self)
             self.discard()
 
 
-def _body_raised() -> bool:
-    """Tell whether the file is being closed because the body of a ``with`` raised.
+class _Void(io.BytesIO):
+    """Where what is written after all is lost."""
 
-    ``fsspec.open`` closes its files when it is left, and does not tell them why; its own
-    frame knows.
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
+def _raised_around() -> BaseException | None:
+    """Return what the nearest ``with`` that is being left for an exception was left for.
+
+    Whoever is left closes its files and does not always tell them why: ``fsspec.open`` does
+    not, nor does pandas. But their frames know.
     """
-    leaving = fsspec.core.OpenFile.__exit__.__code__
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code is leaving:
-            arguments = frame.f_locals.get("args", ())
-            return bool(arguments) and arguments[0] is not None
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+        code = frame.f_code
+        if code.co_name == "__exit__":
+            count = code.co_argcount
+            given = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
+            if code.co_flags & inspect.CO_VARARGS:
+                given += frame.f_locals.get(code.co_varnames[count + code.co_kwonlyargcount], ())
+            error = given[2] if len(given) > 2 else None  # self, type, error, traceback
+            if isinstance(error, BaseException):
+                return error
+        frame = frame.f_back
+    return None
 
 
 class NewRunFile(OutgoingFile):
@@ -173,7 +203,7 @@ class NewRunFile(OutgoingFile):
 
     Parameters
     ----------
-    path : str
+    path, url : str
         Where it is.
     start : callable
         Starts a run with the document given and returns its handle.
@@ -182,16 +212,21 @@ class NewRunFile(OutgoingFile):
     """
 
     def __init__(
-        self, path: str, start: Callable[[bytes], dict[str, Any]], *, autocommit: bool = True
+        self,
+        path: str,
+        url: str,
+        start: Callable[[bytes], dict[str, Any]],
+        *,
+        autocommit: bool = True,
     ) -> None:
-        super().__init__(path, autocommit=autocommit)
+        super().__init__(path, url, autocommit=autocommit)
         self._start = start
 
     def _act(self, buffer: IO[bytes]) -> None:
         document = buffer.read(_MAX_DOCUMENT + 1)
         if len(document) > _MAX_DOCUMENT:
             raise failure(
-                TooLarge, f"arguments of over {_MAX_DOCUMENT >> 20} MiB start no run", self.path
+                TooLarge, f"arguments of over {_MAX_DOCUMENT >> 20} MiB start no run", self.url
             )
         if document.strip():
             self.run = self._start(document)
@@ -204,7 +239,7 @@ class CancelFile(OutgoingFile):
 
     Parameters
     ----------
-    path : str
+    path, url : str
         Where it is.
     cancel : callable
         Cancels the run for a reason or None and returns its handle.
@@ -215,17 +250,18 @@ class CancelFile(OutgoingFile):
     def __init__(
         self,
         path: str,
+        url: str,
         cancel: Callable[[str | None], dict[str, Any]],
         *,
         autocommit: bool = True,
     ) -> None:
-        super().__init__(path, autocommit=autocommit)
+        super().__init__(path, url, autocommit=autocommit)
         self._cancel = cancel
 
     def _act(self, buffer: IO[bytes]) -> None:
         written = buffer.read(_MAX_DOCUMENT)
         if written:
-            self.run = self._cancel(reason_of(written, self.path))
+            self.run = self._cancel(reason_of(written, self.url))
 
 
 def reason_of(written: bytes, path: str) -> str | None:
@@ -247,7 +283,7 @@ class UploadFile(OutgoingFile):
 
     Parameters
     ----------
-    path : str
+    path, url : str
         Where it is.
     send : callable
         Sends the file given, from its beginning.
@@ -260,12 +296,13 @@ class UploadFile(OutgoingFile):
     def __init__(
         self,
         path: str,
+        url: str,
         send: Callable[[IO[bytes]], None],
         *,
         before: IO[bytes] | None = None,
         autocommit: bool = True,
     ) -> None:
-        super().__init__(path, autocommit=autocommit)
+        super().__init__(path, url, autocommit=autocommit)
         self._send = send
         if before is not None:
             with before:
