@@ -132,6 +132,14 @@ class Cache(Generic[K, V]):
             self._fetching.pop(key, None)
             self._drops += 1
 
+    def expire(self) -> None:
+        """Forget what may change; what never changes is kept."""
+        with self._lock:
+            for key in [k for k, (value, _) in self._kept.items() if not self._lasts(value)]:
+                del self._kept[key]
+            self._fetching.clear()
+            self._drops += 1
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

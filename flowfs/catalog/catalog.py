@@ -62,6 +62,7 @@ class Catalog:
         self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
+        self._listed_in: dict[str, str] = {}  # run id -> group id
         self._refusals: dict[str, bytes] = {}
         self._own_names: dict[tuple[str, str], str] = {}  # (group, name asked) -> upload id
 
@@ -111,7 +112,10 @@ class Catalog:
             self._forget_run(run_id)
         now = time.monotonic()
         with self._lock:
+            if len(self._listed_in) > 100_000:
+                self._listed_in.clear()
             for run_id, record in records.items():
+                self._listed_in[run_id] = group_id
                 if run_id in self._seen:
                     self._seen[run_id] = now
                 handle = self._handles.peek(run_id, any_age=True)
@@ -177,12 +181,21 @@ class Catalog:
         """Return what a listing tells of a run: no request where a good listing has it."""
         runs = self._runs.peek(group_id)
         if runs is not None and run_id in runs:
-            return runs[run_id]
+            record, handle = runs[run_id], self._handles.peek(run_id)
+            # It may have ended since it was listed: what is told of it must agree.
+            if record.active and handle is not None and _has_ended(handle):
+                return RunRecord.of(handle)
+            return record
         return RunRecord.of(self.run(group_id, run_id))
 
     def known_run(self, run_id: str) -> dict[str, Any] | None:
         """Return a run's handle if a good one is kept; never asks."""
         return self._handles.peek(run_id)
+
+    def group_of_run(self, run_id: str) -> str | None:
+        """Return the id of the group in whose listing a run was seen; never asks."""
+        with self._lock:
+            return self._listed_in.get(run_id)
 
     def listed_run(self, group_id: str, name: str) -> str | None:
         """Return the id of the listed run of that name (ids too long for a name are cut)."""
@@ -438,6 +451,7 @@ class Catalog:
             self._leaderboards,
         ):
             cache.clear()
+        self._handles.expire()
         with self._lock:
             self._seen.clear()
 
