@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
-import importlib.util
 import json
 import os
 import shlex
@@ -19,7 +17,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flowfs.embedded import EmbeddedService, sample
-from flowfs.errors import DeadlineExceeded, FlowError, failure
+from flowfs.errors import DeadlineExceeded, FlowError, describe, failure
+from flowfs.mount.binding import load
+from flowfs.mount.process import mounts
 
 __all__ = ["Stage", "is_mounted", "why_no_mount"]
 
@@ -32,28 +32,17 @@ def why_no_mount() -> str | None:
     """Return what is missing for mounting; None if nothing is."""
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
+        load()
     except OSError as error:
-        return f"/dev/fuse cannot be used ({error.strerror})"
-    if not (shutil.which("fusermount3") or shutil.which("fusermount")):
-        return "there is no fusermount (Debian, Ubuntu: apt install fuse3)"
-    bindings = {"fuse": ("fuse",), "mfusepy": ("fuse3", "fuse")}
-    installed = [name for name in bindings if importlib.util.find_spec(name)]
-    if not installed:
-        return "no Python binding of FUSE is installed (pip install 'flowfs[fuse]')"
-    if not any(ctypes.util.find_library(library) for n in installed for library in bindings[n]):
-        return "there is no FUSE library (Debian, Ubuntu: apt install libfuse3-4 or libfuse2t64)"
+        return describe(error)
+    if os.getuid() and not (shutil.which("fusermount3") or shutil.which("fusermount")):
+        return "there is no fusermount (Debian and Ubuntu: apt install fuse3)"
     return None
 
 
 def is_mounted(directory: Path) -> bool:
     """Tell whether something is mounted there, a mount whose process has died included."""
-    try:
-        mounts = Path("/proc/self/mounts").read_bytes().split(b"\n")
-    except FileNotFoundError:  # not Linux
-        return os.path.ismount(directory)
-    # Blanks are written as in fstab.
-    wanted = os.fsencode(directory).replace(b"\\", b"\\134").replace(b" ", b"\\040")
-    return any(line.split(b" ")[1:2] == [wanted] for line in mounts)
+    return any(mount.directory == os.fspath(directory) for mount in mounts())
 
 
 class Stage:
@@ -163,12 +152,12 @@ class Stage:
             With what the mount said.
         """
         self.mountpoint.mkdir()
+        arguments = ["mount", self.service.endpoint, os.fspath(self.mountpoint)]
         log = self.directory / "mount.log"
         with open(log, "wb") as output:
             # A session of its own, so that Ctrl-C ends the demo and not the mount under it.
             self._mount = subprocess.Popen(
-                [sys.executable, "-m", "flowfs", "mount", self.service.endpoint]
-                + [os.fspath(self.mountpoint)],
+                [sys.executable, "-m", "flowfs", *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -212,25 +201,18 @@ class Stage:
         """Unmount, by force where it must be; no harm if nothing is mounted."""
         if self._mount is None:
             return
-        if is_mounted(self.mountpoint):
-            subprocess.run(
-                [sys.executable, "-m", "flowfs", "umount", os.fspath(self.mountpoint)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_END_SECONDS,
-                check=False,
-            )
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._mount.wait(2)
-        for program in ("fusermount3", "fusermount"):
-            if is_mounted(self.mountpoint) and shutil.which(program):
-                # What still uses it keeps it alive without a name.
+        for options in ([], ["--lazy"]):
+            if is_mounted(self.mountpoint):
                 subprocess.run(
-                    [program, "-u", "-z", os.fspath(self.mountpoint)],
+                    [sys.executable, "-m", "flowfs", "umount", *options, self.mountpoint],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    timeout=_END_SECONDS,
                     check=False,
                 )
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._mount.wait(2)
         _end(self._mount)
 
     # -- end ---------------------------------------------------------------

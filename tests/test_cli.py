@@ -1,0 +1,77 @@
+"""The command line as a whole: its commands, its errors, and how quickly it answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import flowfs
+from flowfs.cli import cli
+
+COMMANDS = sorted(cli.list_commands(None))  # type: ignore[arg-type]
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flowfs", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_lists_every_command_with_a_line_about_it() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 0
+    _, _, listed = result.stdout.partition("Commands:\n")
+    lines = dict(line.split(None, 1) for line in listed.splitlines())
+    assert sorted(lines) == COMMANDS
+    assert all(line.endswith(".") for line in lines.values())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command: str) -> None:
+    for option in ("--help", "-h"):
+        result = CliRunner().invoke(cli, [command, option], prog_name="flowfs")
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"Usage: flowfs {command} ")
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"flowfs, version {flowfs.__version__}\n"
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = run("fly")
+    assert done.returncode == 2
+    assert "No such command 'fly'" in done.stderr
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_1() -> None:
+    done = run("logout")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "flowfs: nobody is logged in\n"
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Traceback" in run("--debug", "logout").stderr
+    monkeypatch.setenv("FLOWFS_DEBUG", "1")
+    assert "Traceback" in run("logout").stderr
+
+
+def test_help_imports_neither_the_client_nor_the_service() -> None:
+    program = (
+        "import sys\n"
+        "from flowfs.cli import cli\n"
+        "cli.list_commands(None)\n"
+        "print([m for m in ('requests', 'fsspec', 'robflask', 'fuse') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,146 @@
+"""What the documentation says is so: its commands run, its links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from flowfs import tree
+from flowfs.embedded import EmbeddedService
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+def section(title: str) -> str:
+    """The README's text below a heading, up to the next."""
+    _, found, rest = README.read_text().partition(f"\n## {title}\n")
+    assert found, f"README.md has no section {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    found = [body for name, body in _FENCE.findall(text) if name == language]
+    assert found
+    return found
+
+
+def environment(service: EmbeddedService) -> dict[str, str]:
+    """What ``flowfs serve`` prints to be pasted, and the command itself."""
+    address = urlsplit(service.endpoint)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "FLOWSERV_API_PROTOCOL": address.scheme,
+        "FLOWSERV_API_HOST": str(address.hostname),
+        "FLOWSERV_API_PORT": str(address.port),
+        "FLOWSERV_API_PATH": address.path,
+        "FLOWSERV_ACCESS_TOKEN": service.token,
+    }
+
+
+def run(
+    command: list[str], script: str, directory: Path, variables: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a script that comes on stdin; its output is shown if the test fails."""
+    path = directory / "script"
+    path.write_text(script)
+    done = subprocess.run(
+        [*command, str(path)],
+        cwd=directory,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    sys.stdout.write(done.stdout)
+    return done
+
+
+@pytest.mark.mount
+def test_the_readmes_five_minutes_at_the_shell_run_as_they_stand(
+    service: EmbeddedService, tmp_path: Path
+) -> None:
+    commands = blocks(section("Five minutes at the shell"), "bash")
+    script = ["set -eo pipefail"]
+    for number, block in enumerate(commands, 1):
+        script += [f"echo '--- block {number}'", block]
+    script.append("wait")
+    mountpoint = tmp_path / "mnt"
+    try:
+        done = run(["bash"], "\n".join(script), tmp_path, environment(service))
+    finally:
+        if os.path.ismount(mountpoint):
+            with contextlib.suppress(FileNotFoundError):
+                subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
+    assert done.returncode == 0
+    for shown in ("Harbour,2,23.75,", "results/summary.csv", "nowhere.csv", "ten minutes are too"):
+        assert shown in done.stdout
+    assert not os.path.ismount(mountpoint)
+
+
+def test_the_readmes_five_minutes_in_python_run_as_they_stand(
+    service: EmbeddedService, tmp_path: Path
+) -> None:
+    pytest.importorskip("pandas")
+    pytest.importorskip("dask.dataframe")
+    script = []
+    for number, block in enumerate(blocks(section("Five minutes in Python"), "python"), 1):
+        script += [f"print('--- block {number}')", block]
+    done = run([sys.executable], "\n".join(script), tmp_path, environment(service))
+    assert done.returncode == 0
+    assert "unknown file 'nowhere.csv'" in done.stdout
+    assert "no int 'wide'" in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
+            anchors = [
+                re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings
+            ]
+            assert anchor in anchors, target
+
+
+def test_every_place_of_the_tree_is_documented() -> None:
+    page = (ROOT / "docs" / "tree.md").read_text()
+    names = {
+        segment
+        for pattern, _ in tree._PLACES
+        for segment in pattern.split("/")
+        if segment and not segment.startswith("{")
+    }
+    assert {name for name in names if name not in page} == set()
+    readme = section("The tree")
+    assert {name for name in names if name not in readme} == set()
+
+
+def test_every_error_of_the_readme_is_public() -> None:
+    import flowfs
+
+    named = re.findall(r"`([A-Z]\w+)`", section("Errors"))
+    builtin = {"OSError", "ValueError", "PermissionError", "TimeoutError", "ConnectionError"}
+    for name in set(named) - builtin - {"FileNotFoundError"}:
+        assert issubclass(getattr(flowfs, name), OSError), name
