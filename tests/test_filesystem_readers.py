@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,19 @@ def test_a_frame_written_to_an_upload_is_read_back_compressed_by_its_name(
     assert stored.startswith(starts[suffix])
 
 
+def test_a_frame_that_fails_to_be_written_leaves_no_upload(
+    results: _Results, fs: FlowFileSystem, uploads: str
+) -> None:
+    class Unwritable:
+        def __str__(self) -> str:
+            raise RuntimeError("cannot be written")
+
+    frame = pd.DataFrame({"value": [1, Unwritable()]})
+    with pytest.raises(RuntimeError, match="cannot be written"):
+        frame.to_csv(results.url("uploads/half.csv"), storage_options=results.options)
+    assert not fs.exists(f"{uploads}/half.csv")
+
+
 def test_a_frame_written_to_an_upload_starts_a_run(
     results: _Results, fs: FlowFileSystem, uploads: str
 ) -> None:
@@ -198,7 +212,6 @@ def test_a_frame_written_to_an_upload_starts_a_run(
     )
     handle = fs.start_run(results.group_id, {"data": "harbour.csv", "column": "rainfall"})
     try:
-        # Through the file system: what it knows of an active run it keeps for its ttl.
         path = f"{results.group}/runs/{handle['id']}/handle.json"
         wait_until(lambda: json.loads(fs.cat(path))["state"] == "SUCCESS", 30, "the run's end")
         url = results.url(f"runs/{handle['id']}/outputs/{_CSV}")
@@ -306,6 +319,13 @@ def test_dask_reads_a_csv_of_every_run(results: _Results) -> None:
     expected = pd.concat([_expected(results, run) for run in order])
     assert lazy.npartitions == 3
     pd.testing.assert_frame_equal(frame, expected, check_dtype=False)
+
+
+def test_dasks_processes_read_too(results: _Results) -> None:
+    dd = pytest.importorskip("dask.dataframe")
+    lazy = dd.read_csv(_every_summary(results), storage_options=results.options)
+    frame = lazy.compute(scheduler="processes", num_workers=2)
+    assert sorted(frame["mean"]) == _all_means(results)
 
 
 def test_dask_splits_a_csv_into_blocks(results: _Results) -> None:
@@ -674,6 +694,33 @@ def test_compressed_files_are_written_and_read_as_their_content(
         assert file.read() == "one\ntwo\n"
     with fs.open(f"{uploads}/notes.txt.gz", "rt", compression=compression) as file:
         assert file.readlines() == ["one\n", "two\n"]
+
+
+def test_other_writers_and_readers_use_the_files_as_python_files(
+    results: _Results, fs: FlowFileSystem, uploads: str
+) -> None:
+    np = pytest.importorskip("numpy")
+    array = np.arange(12.0).reshape(3, 4)
+    with fs.open(f"{uploads}/array.npy", "wb") as file:
+        np.save(file, array)
+    with fs.open(f"{uploads}/array.npy") as file:
+        assert np.array_equal(np.load(file), array)
+    with fs.open(f"{uploads}/pack.zip", "wb") as file, zipfile.ZipFile(file, "w") as pack:
+        pack.writestr("inner.txt", "packed")
+    url = f"zip://inner.txt::{results.url('uploads/pack.zip')}"
+    with fsspec.open(url, flow=results.options) as file:
+        assert file.read() == b"packed"
+
+
+def test_an_empty_upload_is_empty_however_it_is_read(fs: FlowFileSystem, uploads: str) -> None:
+    path = f"{uploads}/empty.txt"
+    fs.pipe(path, b"")
+    assert fs.info(path)["size"] == 0
+    with fs.open(path) as file:
+        assert file.read() == b""
+    parts = (fs.cat(path), fs.cat_file(path, 0, 9), fs.head(path), fs.tail(path))
+    assert parts == (b"", b"", b"", b"")
+    assert fs.read_block(path, 0, 9, delimiter=b"\n") == b""
 
 
 # -- processes -------------------------------------------------------------
