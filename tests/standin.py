@@ -153,14 +153,18 @@ class StandIn:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stopped.set()
         self._server.shutdown()
+        self.let_go()
+        self._server.server_close()  # waits for the threads
+        self._thread.join()
+
+    def let_go(self) -> None:
+        """End all connections, and whatever is slow on purpose."""
+        self.stopped.set()
         with self._lock:
             for connection in self._sockets:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-        self._server.server_close()  # waits for the threads
-        self._thread.join()
 
     # -- for the handler ---------------------------------------------------
 

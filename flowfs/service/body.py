@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import requests
 
 __all__ = ["Body"]
+
+_MAX_PAGE = 1 << 16  # bytes
 
 
 class Body(io.RawIOBase):
@@ -66,6 +69,9 @@ class Body(io.RawIOBase):
         elif response.status_code == 416:  # past the end: ``bytes */<size>``
             self.length, self.total = 0, _number(headers["Content-Range"].rpartition("/")[2])
             self.start = self.total or 0
+            with contextlib.suppress(Exception):  # read, so that the connection is kept
+                response.raw.read(_MAX_PAGE)
+            response.close()
 
     def _content_range(self, value: str) -> tuple[int, int | None]:
         unit, _, rest = value.strip().partition(" ")
@@ -133,7 +139,7 @@ class Body(io.RawIOBase):
     def _some(self, size: int) -> bytes:
         if self.closed:
             raise ValueError("read of a closed body")
-        if size <= 0 or self.length == 0:
+        if size <= 0 or self._response.status_code == 416:
             return b""
         try:
             data: bytes = self._response.raw.read(size, decode_content=self._encoded)

@@ -474,7 +474,9 @@ class _Exchange:
             return self._late()
         chain = list(_chain(error))
         for cause in chain:
-            if isinstance(cause, (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)):
+            if isinstance(
+                cause, (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)
+            ) and not isinstance(cause, urllib3.exceptions.NewConnectionError):
                 return failure(
                     DeadlineExceeded,
                     f"cannot {self._what}: no connection within {self._session.timeout:g} seconds",

@@ -184,7 +184,11 @@ class _Form:
             if not piece:
                 raise failure(BadReply, "the file became shorter while it was read", self._name)
         except Exception as error:
-            # Kept, since urllib3 would take it for one of the connection.
+            # urllib3 would take an OSError for one of the connection.
             self.error = error
-            raise
+            raise _Unreadable from error
         return piece
+
+
+class _Unreadable(Exception):
+    """The file to be uploaded cannot be read."""
