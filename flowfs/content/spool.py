@@ -95,10 +95,11 @@ class Spool:
             except BaseException:  # an interrupt: what was read last is lost
                 self._fail(failure(FlowError, "reading it was interrupted", self._body.name))
                 raise
-            if not piece:
+            self._have += len(piece)
+            # Who knows how many bytes there are never reads beyond the last.
+            if not piece or self._have == self._length:
                 self._body.close()
                 self._body = None
-            self._have += len(piece)
         if self._failed is not None and (until is None or self._have < until):
             raise again(self._failed)
 

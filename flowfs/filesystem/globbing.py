@@ -46,7 +46,7 @@ def walk(
     try:
         start = entries.follow(start)
         listing = entries.children(start)
-    except NotFound as error:
+    except (NotFound, NotADirectory) as error:
         if on_error is not None:
             on_error(error)
         return
@@ -95,8 +95,8 @@ def find(
         Requests at once.
     """
     found: dict[str, Entry] = {}
-    start = entries.follow(start)
     try:
+        start = entries.follow(start)
         first = entries.entry(start, ask=False)
     except (NotFound, NotADirectory):
         return {}
