@@ -61,7 +61,7 @@ def mounted(
     *,
     library: str | None = None,
     log: Path | None = None,
-    environment: dict[str, str] | None = None,
+    extra: dict[str, str] | None = None,
     **options: str | float | bool,
 ) -> Iterator[Path]:
     """Mount a service, or a part of its tree, and yield the directory.
@@ -76,8 +76,8 @@ def mounted(
         ``"fuse"`` or ``"fuse3"``: the library that mfusepy loads.
     log : Path, optional
         Where what the process says is written to.
-    environment : dict, optional
-        Instead of the one that names the service.
+    extra : dict, optional
+        Further environment variables of the process.
     **options
         Of ``flowfs mount``: ``read_only=True`` is ``--read-only``, ``ttl=0`` is ``--ttl 0``.
     """
@@ -85,9 +85,7 @@ def mounted(
         directory = Path(place, "mnt")
         directory.mkdir()
         said = log or Path(place, "log")
-        with serve_mount(
-            service, directory, path, said, library, environment, **options
-        ) as process:
+        with serve_mount(service, directory, path, said, library, extra, **options) as process:
             wait_until(
                 lambda: _answers(process, directory, said), _PATIENCE, f"the mount on {directory}"
             )
@@ -101,16 +99,16 @@ def serve_mount(
     path: str,
     log: Path,
     library: str | None = None,
-    environment: dict[str, str] | None = None,
+    extra: dict[str, str] | None = None,
     **options: str | float | bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``flowfs mount`` and yield its process; it and the mount are gone afterwards."""
     given = []
     for name, value in options.items():
-        option = "--" + name.replace("_", "-")
+        option = "-o" if name == "o" else "--" + name.replace("_", "-")
         given += [option] if value is True else [] if value is False else [option, str(value)]
     url = f"flow+{service.endpoint}/{path}"
-    environment = command_environment(service) if environment is None else dict(environment)
+    environment = command_environment(service, **(extra or {}))
     if library is not None:
         environment["FUSE_LIBRARY_NAME"] = library
     with open(log, "ab") as said:

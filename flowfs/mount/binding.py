@@ -7,6 +7,7 @@ reach the operations and in the options they take; only this module knows.
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -68,6 +69,9 @@ class Binding:
         own = dict(options)
         if self.libfuse == 2:
             own.setdefault("big_writes", True)  # 4 KiB a write otherwise; always on in 3
+        # The operations log what goes wrong in them. All that fusepy has to add are tracebacks
+        # of names that are no UTF-8.
+        logging.getLogger("fuse").setLevel(logging.CRITICAL)
         served = operations if self.name == "mfusepy" else _Called(operations)
         try:
             self.module.FUSE(served, directory, raw_fi=True, foreground=True, **own)

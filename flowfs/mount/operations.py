@@ -7,18 +7,14 @@ import logging
 import os
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
-from hashlib import blake2b
 from typing import Any, ParamSpec, TypeVar
 
 from flowfs import tree
 from flowfs.errors import (
     FlowError,
     InvalidArguments,
-    InvalidRunState,
-    IsADirectory,
     NotADirectory,
     NotFound,
     NotPermitted,
@@ -29,9 +25,10 @@ from flowfs.errors import (
 from flowfs.filesystem import FlowFileSystem
 from flowfs.mount.attributes import Attributes, inode, link_text
 from flowfs.mount.deleting import Deletions
-from flowfs.mount.drafts import DraftHandle, Drafts
-from flowfs.mount.handles import Handle, Handles, SnapshotHandle, StreamHandle
-from flowfs.mount.writing import CancelHandle, NewRunHandle, process_of
+from flowfs.mount.drafts import Drafts
+from flowfs.mount.handles import Handle, Handles
+from flowfs.mount.opening import Opened, Opening
+from flowfs.mount.writing import process_of
 from flowfs.tree import Node, join
 
 __all__ = ["Operations"]
@@ -45,7 +42,7 @@ _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has r
 _BLOCK = 4096  # bytes
 _ATTRIBUTES = ("state", "id", "title")
 _PREFIX = "user.flowfs."
-_KNOWN_FILES = 10_000  # paths of which it is known what the kernel has in its cache
+_AUTO_INVAL_DATA = 1 << 12  # FUSE_CAP_AUTO_INVAL_DATA of libfuse 3
 
 # What happens all the time and is no news.
 _ORDINARY = frozenset(
@@ -58,7 +55,6 @@ _ORDINARY = frozenset(
         errno.EBUSY,
         errno.EEXIST,
         errno.ENOTEMPTY,
-        errno.ENODATA,
         errno.ENOTSUP,
     }
 )
@@ -76,6 +72,8 @@ def operation(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         except OSError as error:
             number = error.errno if isinstance(error.errno, int) and error.errno > 0 else errno.EIO
+            if number == errno.ENODATA:  # asked for with every write: not worth a line
+                raise OSError(number, os.strerror(number)) from None
             level = logging.DEBUG if number in _ORDINARY else logging.WARNING
             logger.log(
                 level,
@@ -138,7 +136,7 @@ class Operations:
         self._handles = Handles()
         self._drafts = Drafts(fs)
         self._deletions = Deletions(fs)
-        self._cached: OrderedDict[str, object] = OrderedDict()
+        self._opening = Opening(fs, self._handles, self._drafts)
 
     # -- places ------------------------------------------------------------
 
@@ -174,6 +172,14 @@ class Operations:
         if self._ready is not None:
             self._ready()
 
+    def init_with_config(self, conn: Any, config: Any) -> None:
+        """Do as :meth:`init` for mfusepy, which passes libfuse 3's settings along."""
+        if config is not None:
+            # What the kernel may keep is said when a file is opened. With this, it would ask
+            # for attributes before every read.
+            conn.want &= ~_AUTO_INVAL_DATA
+        self.init("/")
+
     @operation
     def getattr(self, path: str | None, fi: Any = None) -> dict[str, int]:
         """Return what stat tells. Asks for a size once; never for that of an archive."""
@@ -184,7 +190,15 @@ class Operations:
         if draft is not None and draft.size is not None:
             entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
             return self._attributes.of(node, entry)
-        entry = self._entries.entry(node)
+        try:
+            entry = self._entries.entry(node)
+        except NotFound:
+            # fstat comes as a question about the path: `cancel` is gone once it has acted,
+            # and who holds it open may still read what came of it.
+            opened = self._handles.at(node.path)
+            if not opened:
+                raise
+            return self._of_removed(opened[-1])
         return self._attributes.of(node, entry, self._handles.size(node.path))
 
     def _of_removed(self, handle: Handle) -> dict[str, int]:
@@ -259,79 +273,19 @@ class Operations:
         """Open a file; answers once its length is known."""
         node = self._visible(path)
         if fi.flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-            handle = self._open_to_write(node, fi.flags)
+            self._changing(node.path)
+            opened = Opened(self._opening.to_write(node, fi.flags, self._caller()))
         else:
-            handle = self._open_to_read(node, fi)
-        self._add(handle, fi)
+            opened = self._opening.to_read(node)
+        self._add(opened, fi)
         return 0
 
-    def _add(self, handle: Handle, fi: Any) -> None:
-        if handle.direct_io:
+    def _add(self, opened: Opened, fi: Any) -> None:
+        if opened.handle.direct_io:
             fi.direct_io = 1
-        fi.fh = self._handles.add(handle)
-
-    def _open_to_read(self, node: Node, fi: Any) -> Handle:
-        draft = self._drafts.join(node.path)
-        if draft is not None:
-            self._keep(node.path, None, fi)
-            return DraftHandle(self._drafts, draft)
-        self._entries.check(node)
-        if node.kind.directory:
-            raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.path)
-        if node.kind in (tree.NEW, tree.CANCEL):
-            handle = SnapshotHandle(node.path, b"")
-            handle.direct_io = True
-            return handle
-        source = self._entries.source(node)
-        if source is not None:
-            # Of an archive only what has been read to its end is sure to come again.
-            lasts = self._fs.content.known_size(source) is not None or not source.whole
-            stream = StreamHandle(node.path, self._fs.content.open(source))
-            self._keep(node.path, source.key if lasts else None, fi)
-            return stream
-        snapshot = SnapshotHandle(node.path, self._entries.read(node))
-        if self._differs(snapshot):
-            # The kernel has one cache for a file: this one must not get the other's bytes.
-            snapshot.direct_io = True
-            self._keep(node.path, None, fi)
-        else:
-            self._keep(node.path, blake2b(snapshot.data).digest(), fi)
-        return snapshot
-
-    def _differs(self, snapshot: SnapshotHandle) -> bool:
-        return any(
-            isinstance(other, SnapshotHandle) and other.data != snapshot.data
-            for other in self._handles.at(snapshot.path)
-        )
-
-    def _keep(self, path: str, what: object, fi: Any) -> None:
-        """Let the kernel keep what it has of a file, if that was made of the same bytes."""
-        if what is not None and self._cached.get(path) == what:
+        if opened.unchanged:
             fi.keep_cache = 1
-        self._cached[path] = what
-        self._cached.move_to_end(path)
-        if len(self._cached) > _KNOWN_FILES:
-            self._cached.popitem(last=False)
-
-    def _open_to_write(self, node: Node, flags: int) -> Handle:
-        self._changing(node.path)
-        if not node.kind.writable:
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be written", node.path)
-        append = bool(flags & os.O_APPEND)
-        if node.kind is tree.UPLOAD:
-            draft = self._drafts.join(node.path)
-            if draft is None:
-                self._entries.check(node)
-                draft = self._drafts.open(node)
-            self._cached.pop(node.path, None)
-            handle = DraftHandle(self._drafts, draft, append=append)
-            if flags & os.O_TRUNC:
-                draft.truncate(0)
-            return handle
-        self._entries.check(node)
-        opener = process_of(self._caller())
-        acting = NewRunHandle if node.kind is tree.NEW else CancelHandle
-        return acting(self._fs, node, opener=opener, append=append)
+        fi.fh = self._handles.add(opened.handle)
 
     @operation
     def create(self, path: str, mode: int, fi: Any) -> int:
@@ -341,21 +295,8 @@ class Operations:
         except (NotFound, NotADirectory):
             return self._refuse(path, "nothing can be created there")
         self._changing(node.path)
-        if node.kind is tree.UPLOAD:
-            self._entries.check(tree.parse(node.path.rpartition("/")[0]))
-            draft = self._drafts.open(node, empty=True)
-            self._cached.pop(node.path, None)
-            handle: Handle = DraftHandle(self._drafts, draft, append=bool(fi.flags & os.O_APPEND))
-        elif node.kind.writable and self._entries.exists(node):
-            handle = self._open_to_write(node, fi.flags)
-        elif node.kind is tree.CANCEL:
-            run = self._entries.entry(tree.parse(node.path.rpartition("/")[0]), ask=False)
-            raise failure(
-                InvalidRunState, f"the run is in state {run['state']}: it has ended", node.path
-            )
-        else:
-            return self._refuse(node.path, "nothing can be created there")
-        self._add(handle, fi)
+        handle = self._opening.to_create(node, fi.flags, self._caller())
+        self._add(Opened(handle), fi)
         return 0
 
     @operation

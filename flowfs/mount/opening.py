@@ -1,0 +1,192 @@
+"""What opening a file means, by what it is: which handle, and what the kernel may keep."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from flowfs import tree
+from flowfs.errors import InvalidRunState, IsADirectory, NotFound, NotPermitted, failure
+from flowfs.filesystem import FlowFileSystem
+from flowfs.mount.drafts import DraftHandle, Drafts
+from flowfs.mount.handles import Handle, Handles, SnapshotHandle, StreamHandle
+from flowfs.mount.writing import CancelHandle, NewRunHandle, process_of
+from flowfs.tree import Node
+
+__all__ = ["Opened", "Opening"]
+
+_KNOWN_FILES = 10_000  # paths of which it is known what the kernel has in its cache
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A handle, and whether it has the bytes that the kernel has already.
+
+    Attributes
+    ----------
+    handle : Handle
+        The open file.
+    unchanged : bool
+        Whether what the kernel keeps of the file is still good.
+    """
+
+    handle: Handle
+    unchanged: bool = False
+
+
+class Opening:
+    """Opens files. Thread-safe.
+
+    Parameters
+    ----------
+    fs : FlowFileSystem
+        The service.
+    handles : Handles
+        What is open.
+    drafts : Drafts
+        Uploads that are being written.
+    """
+
+    def __init__(self, fs: FlowFileSystem, handles: Handles, drafts: Drafts) -> None:
+        self._fs = fs
+        self._handles = handles
+        self._drafts = drafts
+        self._lock = threading.Lock()
+        # What the kernel has in its cache, by path: one file has one cache there.
+        self._cached: OrderedDict[str, object] = OrderedDict()
+
+    def to_read(self, node: Node) -> Opened:
+        """Open a file for reading; its length is known afterwards.
+
+        Nothing is asked for, but the size of a result that nobody has asked for yet, an
+        archive (one request, answered once the service has made it), and what a generated file
+        is made of.
+
+        Raises
+        ------
+        NotFound
+            If it is not there.
+        IsADirectory
+            If it is no file.
+        FlowError
+            As the service says.
+        """
+        draft = self._drafts.join(node.path)
+        if draft is not None:
+            self._now_cached(node.path, None)
+            return Opened(DraftHandle(self._drafts, draft))
+        entries, content = self._fs.entries, self._fs.content
+        entries.check(node)
+        if node.kind.directory:
+            raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.path)
+        if node.kind in (tree.NEW, tree.CANCEL):
+            empty = SnapshotHandle(node.path, b"")
+            empty.direct_io = True
+            return Opened(empty)
+        source = entries.source(node)
+        if source is not None:
+            # Of an archive, only what has been read to its end is sure to come again.
+            lasts = not source.whole or content.known_size(source) is not None
+            stream = StreamHandle(node.path, content.open(source))
+            return Opened(stream, self._now_cached(node.path, source.key if lasts else None))
+        snapshot = SnapshotHandle(node.path, entries.read(node))
+        if self._differs(snapshot):
+            # The kernel's one cache has another's bytes: these must pass by it.
+            snapshot.direct_io = True
+            self._now_cached(node.path, None)
+            return Opened(snapshot)
+        digest = blake2b(snapshot.data).digest()
+        return Opened(snapshot, self._now_cached(node.path, digest))
+
+    def to_write(self, node: Node, flags: int, thread: int) -> Handle:
+        """Open a file for writing.
+
+        Parameters
+        ----------
+        node : Node
+            Which.
+        flags : int
+            Of ``open(2)``.
+        thread : int
+            Who opens it.
+
+        Raises
+        ------
+        NotPermitted
+            If it cannot be written.
+        NotFound
+            If it is not there.
+        InvalidRunState
+            If it is ``cancel`` of a run that has ended.
+        """
+        if not node.kind.writable:
+            raise failure(NotPermitted, f"a {node.kind.name} cannot be written", node.path)
+        append = bool(flags & os.O_APPEND)
+        if node.kind is tree.UPLOAD:
+            draft = self._drafts.join(node.path)
+            if draft is None:
+                self._fs.entries.check(node)
+                draft = self._drafts.open(node)
+            if flags & os.O_TRUNC:
+                draft.truncate(0)
+            self._now_cached(node.path, None)
+            return DraftHandle(self._drafts, draft, append=append)
+        try:
+            self._fs.entries.check(node)
+        except NotFound:
+            self._refuse_late_cancel(node)
+            raise
+        acting = NewRunHandle if node.kind is tree.NEW else CancelHandle
+        return acting(self._fs, node, opener=process_of(thread), append=append)
+
+    def to_create(self, node: Node, flags: int, thread: int) -> Handle:
+        """Make an upload; anything else must be there.
+
+        Raises
+        ------
+        NotPermitted
+            If nothing can be made there.
+        InvalidRunState
+            If it is ``cancel`` of a run that has ended.
+        NotFound
+            If the run or group is not there.
+        """
+        entries = self._fs.entries
+        if node.kind is tree.UPLOAD:
+            entries.check(_parent(node))
+            draft = self._drafts.open(node, empty=True)
+            self._now_cached(node.path, None)
+            return DraftHandle(self._drafts, draft, append=bool(flags & os.O_APPEND))
+        if node.kind.writable and entries.exists(node):
+            return self.to_write(node, flags, thread)
+        self._refuse_late_cancel(node)
+        raise failure(NotPermitted, "nothing can be created there", node.path)
+
+    def _refuse_late_cancel(self, node: Node) -> None:
+        """Say of a run that cannot be canceled any more what is the matter with it."""
+        if node.kind is tree.CANCEL:
+            state = self._fs.entries.entry(_parent(node), ask=False)["state"]
+            raise failure(InvalidRunState, f"the run is in state {state}: it has ended", node.path)
+
+    def _differs(self, snapshot: SnapshotHandle) -> bool:
+        return any(
+            isinstance(other, SnapshotHandle) and other.data != snapshot.data
+            for other in self._handles.at(snapshot.path)
+        )
+
+    def _now_cached(self, path: str, what: object) -> bool:
+        """Note what the kernel gets to see of a file; tell whether it has that already."""
+        with self._lock:
+            same = what is not None and self._cached.get(path) == what
+            self._cached[path] = what
+            self._cached.move_to_end(path)
+            if len(self._cached) > _KNOWN_FILES:
+                self._cached.popitem(last=False)
+            return same
+
+
+def _parent(node: Node) -> Node:
+    return tree.parse(node.path.rpartition("/")[0])
