@@ -1,0 +1,528 @@
+"""How bytes are fetched and kept: few requests, and never a wrong or missing byte."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from standin import Asked, Reply, StandIn
+
+from flowfs.content import Content, Source
+from flowfs.errors import BadReply, FlowError, NotFound
+from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session
+from flowfs.service.body import Body
+
+DATA = random.Random(7).randbytes(3_000_001)
+SMALL = DATA[:5000]
+FILES = "/runs/.*/downloads/files/.*"
+ARCHIVE = "/runs/.*/downloads/archive"
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def flow(server: StandIn) -> Iterator[FlowService]:
+    session = Session(server.endpoint, Credentials(server.routes.token), timeout=10)
+    flow = FlowService(session)
+    flow._descriptor = ServiceDescriptor(server.endpoint)
+    yield flow
+    session.close()
+
+
+@pytest.fixture
+def content() -> Content:
+    return Content()
+
+
+Make = Callable[..., Source]
+
+
+@pytest.fixture
+def make(server: StandIn, flow: FlowService) -> Make:
+    def make(data: bytes = DATA) -> Source:
+        run, file = server.routes.add_file(data)
+        return Source(
+            ("result", run, file), lambda span: flow.runs.get_result_file(run, file, range=span)
+        )
+
+    return make
+
+
+@pytest.fixture
+def archive(server: StandIn, flow: FlowService) -> Source:
+    run, _ = server.routes.add_file(DATA)
+    return Source(("archive", run), lambda span: flow.runs.get_result_archive(run), whole=True)
+
+
+def ranges(server: StandIn) -> list[str | None]:
+    return [asked.headers.get("Range") for asked in server.requests("GET", FILES)]
+
+
+class TestReading:
+    @pytest.mark.parametrize("size", [1009, 65536, 1 << 20, -1])
+    def test_front_to_back_is_one_request_whatever_the_reads(
+        self, server: StandIn, content: Content, make: Make, size: int
+    ) -> None:
+        with content.open(make()) as file:
+            read = b"".join(iter(lambda: file.read(size), b""))
+        assert read == DATA
+        assert ranges(server) == [None]
+
+    @settings(
+        max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 400_000), st.integers(0, 200_000)), min_size=1, max_size=8
+        ),
+        st.sampled_from([True, False]),
+    )
+    def test_any_seeks_and_reads_give_the_right_bytes(
+        self, server: StandIn, make: Make, jumps: list[tuple[int, int]], honoured: bool
+    ) -> None:
+        data = DATA[:300_000]
+        server.on("GET", FILES, None if honoured else Reply(body=data, ranges=False))
+        with io.BufferedReader(Content().open(make(data)), 10_000) as file:
+            for at, size in jumps:
+                file.seek(at)
+                assert file.read(size) == data[at : at + size]
+
+    def test_a_jump_is_a_request_for_that_place(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        with content.open(make()) as file:
+            file.seek(2_000_000)
+            assert file.read(10) == DATA[2_000_000:2_000_010]
+            assert file.read(10) == DATA[2_000_010:2_000_020]
+            file.seek(5)
+            assert file.read(5) == DATA[5:10]
+        first, second = ranges(server)
+        assert (first or "").startswith("bytes=2000000-2")
+        assert (second or "").startswith("bytes=5-1")
+
+    def test_reading_on_after_a_jump_is_a_stream_again(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        with content.open(make()) as file:
+            file.seek(1_000_000)
+            assert b"".join(iter(lambda: file.read(50_000), b"")) == DATA[1_000_000:]
+        assert len(ranges(server)) == 2
+
+    def test_a_short_way_forward_is_read_through(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        with content.open(make()) as file:
+            file.read(10)
+            file.seek(100_000)
+            assert file.read(10) == DATA[100_000:100_010]
+        assert ranges(server) == [None]
+
+    def test_reading_at_or_beyond_the_end_is_empty(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        with content.open(source) as file:
+            assert file.seek(0, os.SEEK_END) == len(DATA)
+            assert file.read(10) == b""
+            file.seek(10, os.SEEK_CUR)
+            assert file.read() == b""
+        assert content.read(source, len(DATA), len(DATA) + 5) == b""
+        assert content.read(source, 5, 5) == content.read(source, 5, 2) == b""
+
+    def test_an_empty_file(self, server: StandIn, content: Content, make: Make) -> None:
+        source = make(b"")
+        assert content.read(source, 0, 10) == b""
+        assert content.size(source) == 0
+        with content.open(source) as file:
+            assert file.read() == b""
+
+    def test_a_closed_file_refuses(self, content: Content, make: Make) -> None:
+        file = content.open(make())
+        file.close()
+        file.close()
+        with pytest.raises(ValueError):
+            file.read(1)
+
+    def test_bad_seeks_are_refused(self, content: Content, make: Make) -> None:
+        with content.open(make()) as file:
+            with pytest.raises(ValueError):
+                file.seek(-1)
+            with pytest.raises(ValueError):
+                file.seek(0, 9)
+
+    def test_a_file_that_is_gone_is_enoent_and_forgotten(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        assert content.size(source) == len(SMALL)
+        content.forget(source)
+        server.on("GET", FILES, Reply(404))
+        with pytest.raises(NotFound):
+            content.read(source, 0, None)
+        with content.open(source) as file, pytest.raises(NotFound):
+            file.read(1)
+        assert len(ranges(server)) == 3
+
+
+class TestServersThatDiffer:
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_one_that_ignores_ranges_is_read_right(
+        self, server: StandIn, content: Content, make: Make, chunked: bool
+    ) -> None:
+        server.on("GET", FILES, Reply(body=DATA, ranges=False, chunked=chunked))
+        source = make()
+        assert content.read(source, 2_000_000, 2_000_010) == DATA[2_000_000:2_000_010]
+        assert content.read(source, 4_000_000, 4_000_010) == b""
+        with content.open(source) as file:
+            file.seek(1_500_000)
+            assert b"".join(iter(lambda: file.read(300_000), b"")) == DATA[1_500_000:]
+
+    @pytest.mark.parametrize(
+        ("span", "length"),
+        [
+            ("bytes 200-299/5000", 100),  # elsewhere
+            ("bytes 100-149/5000", 50),  # shorter
+            ("bytes 0-149/5000", 150),  # from the front, not far enough
+        ],
+    )
+    def test_another_range_than_asked_for_is_an_error(
+        self, server: StandIn, content: Content, make: Make, span: str, length: int
+    ) -> None:
+        server.on("GET", FILES, Reply(body=bytes(length), ranges=span))
+        with pytest.raises(BadReply, match="asked for the bytes from 100 to 200"):
+            content.read(make(SMALL), 100, 200)
+
+    def test_a_stream_that_a_server_caps_is_an_error_not_a_short_file(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=SMALL[:1000], ranges="bytes 0-999/5000"))
+        with content.open(make(SMALL)) as file, pytest.raises(BadReply):
+            file.read()
+        server.on(
+            "GET", FILES, Reply(body=b"", status=416, headers={"Content-Range": "bytes */5000"})
+        )
+        with pytest.raises(BadReply):
+            content.read(make(SMALL), 100, 200)
+
+    def test_a_capped_first_part_is_not_kept_for_the_whole(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        server.on("GET", FILES, Reply(body=SMALL[:1000], ranges="bytes 0-999/5000"), None)
+        assert content.size(source) == 5000
+        assert content.read(source, 0, None) == SMALL
+
+    def test_a_stream_that_breaks_is_taken_up_where_it_broke(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=DATA, cut=1_234_567), None)
+        with content.open(make()) as file:
+            assert b"".join(iter(lambda: file.read(100_000), b"")) == DATA
+        first, second, *_ = ranges(server)
+        assert first is None
+        assert second is not None
+        assert second.startswith("bytes=1200000-")
+
+    def test_one_that_breaks_every_time_is_an_error(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=DATA, cut=0, ranges=False))
+        with content.open(make()) as file, pytest.raises(BadReply, match="broke"):
+            file.read(10)
+        assert len(ranges(server)) <= 5
+
+    def test_a_part_cut_short_is_an_error(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        server.on("GET", FILES, Reply(body=DATA, cut=500))
+        with pytest.raises(BadReply):
+            content.read(source, 1000, 2000)
+        with pytest.raises(BadReply):
+            content.read(source, 0, None)
+
+    def test_an_end_that_nobody_announced_is_noticed_where_the_size_is_known(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(DATA[:200_000])
+        assert content.size(source) == 200_000
+        server.on("GET", FILES, Reply(body=DATA[:150_000], length=False, ranges=False))
+        with pytest.raises(BadReply, match="broke off after 150000"):
+            content.read(source, 0, None)
+        with content.open(source) as file, pytest.raises(BadReply):
+            file.read()
+
+    def test_a_compressed_file_is_read_as_it_is(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=DATA, gzip=True))
+        with content.open(make()) as file:
+            assert file.read() == DATA
+        assert content.read(make(), 2_000_000, 2_000_010) == DATA[2_000_000:2_000_010]
+        with pytest.raises(BadReply, match="does not say how large"):
+            content.size(make())
+
+    def test_an_interrupt_within_a_read_loses_no_bytes(
+        self, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with content.open(make()) as file:
+            start = file.read(1000)
+            body = file._body
+            assert body is not None
+            real = body._response.raw.read
+
+            def interrupted(*args: Any, **kwargs: Any) -> bytes:
+                real(500)  # lost
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(body._response.raw, "read", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                file.read(1000)
+            assert start + file.readall() == DATA
+
+
+class TestSizes:
+    def test_a_size_is_asked_once_and_a_small_file_comes_along(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        assert content.known_size(source) is None
+        assert [content.size(source) for _ in range(3)] == [5000] * 3
+        assert content.read(source, 0, None) == SMALL
+        assert content.read(source, 10, 20) == SMALL[10:20]
+        with content.open(source) as file:
+            assert file.read() == SMALL
+            assert file.seek(0, os.SEEK_END) == 5000
+        assert ranges(server) == ["bytes=0-65535"]
+        assert server.count("HEAD") == 0
+
+    def test_a_large_files_size_costs_one_small_request(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        assert [content.size(source) for _ in range(3)] == [len(DATA)] * 3
+        assert ranges(server) == ["bytes=0-65535"]
+        assert server.connections == 1
+        assert content.read(source, 0, 10) == DATA[:10]
+        assert server.connections == 1
+
+    def test_reading_tells_the_size_as_well(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        first, second = make(SMALL), make()
+        content.read(first, 10, 20)
+        with content.open(second) as file:
+            file.read(10)
+        assert (content.size(first), content.size(second)) == (5000, len(DATA))
+        assert server.count() == 2
+
+    def test_a_small_file_read_whole_is_kept(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        for _ in range(3):
+            assert content.read(source, 0, None) == SMALL
+        assert server.count() == 1
+
+    def test_small_files_are_kept_within_bounds(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.content._SMALL_BOUND", 12_000)
+        sources = [make(SMALL) for _ in range(4)]
+        for source in sources:
+            content.read(source, 0, None)
+        assert [content.small(source) is not None for source in sources] == [False] * 2 + [True] * 2
+
+    def test_what_is_forgotten_is_asked_for_again(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        for _ in range(2):
+            assert content.size(source) == 5000
+            content.forget(source)
+        assert server.count() == 2
+
+
+class TestArchives:
+    def test_eight_threads_read_one_download(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        def read(number: int) -> bytes:
+            with content.open(archive) as file:
+                if number % 2:
+                    file.seek(0, os.SEEK_END)
+                    file.seek(0)
+                return b"".join(iter(lambda: file.read(10_000 * (number + 1)), b""))
+
+        with ThreadPoolExecutor(8) as pool:
+            all_read = set(pool.map(read, range(8)))
+        assert len(all_read) == 1
+        assert server.count("GET", ARCHIVE) == 1
+        (data,) = all_read
+        assert content.read(archive, 100, 200) == data[100:200]
+        assert content.known_size(archive) == len(data)
+        assert server.count() == 1
+
+    def test_its_size_is_unknown_until_it_has_been_read(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        assert content.size(archive) is None
+        assert server.count() == 0
+        data = content.read(archive, 0, None)
+        assert content.size(archive) == len(data)
+
+    def test_one_abandoned_half_read_is_fetched_anew_as_a_whole(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        with content.open(archive) as file:
+            begun = file.read(100)
+        again = content.read(archive, 0, None)
+        assert server.count("GET", ARCHIVE) == 2
+        assert begun != again[:100]  # no two are alike, and nothing of the first is in the second
+        assert content.read(archive, 0, 100) == again[:100]
+
+    def test_one_that_breaks_is_an_error_for_all_and_fetched_anew_by_the_next(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        server.on("GET", ARCHIVE, Reply(body=DATA, cut=2_500_000), None)
+        first, second = content.open(archive), content.open(archive)
+        caught = []
+        for file in (first, second):
+            assert file.read(10) == DATA[:10]
+            with pytest.raises(BadReply, match="broke") as error:
+                file.read()
+            caught.append(error.value)
+        assert caught[0] is not caught[1]  # each may be told about another path
+        with content.open(archive) as third:
+            assert third.read()
+        for file in (first, second):
+            file.close()
+        assert server.count("GET", ARCHIVE) == 2
+
+    def test_a_part_for_the_whole_is_an_error(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        server.on("GET", ARCHIVE, Reply(body=DATA[:100], ranges="bytes 0-99/5000"))
+        with pytest.raises(BadReply):
+            content.open(archive)
+
+    def test_no_room_for_it_is_enospc_and_leaves_no_wrong_bytes(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        with content.open(archive) as file:
+            spool = file._spool
+            assert spool is not None
+            real = spool._file
+
+            class Full(io.BytesIO):
+                def write(self, data: Any) -> int:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+            spool._file = Full()
+            with pytest.raises(FlowError, match="temporary file: No space") as caught:
+                file.read(10)
+            assert caught.value.errno == errno.ENOSPC
+            spool._file = real
+            with pytest.raises(FlowError, match="No space"):
+                file.read(10)
+        assert content.read(archive, 0, None)
+
+    def test_an_interrupted_download_is_not_gone_on_with(
+        self, content: Content, archive: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(self: Body, size: int | None = -1) -> bytes:
+            raise KeyboardInterrupt
+
+        with content.open(archive) as file:
+            file.read(10)
+            with monkeypatch.context() as patch:
+                patch.setattr(Body, "read", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    file.read()
+            with pytest.raises(FlowError, match="interrupted"):
+                file.read()
+        assert content.read(archive, 0, None)
+
+    def test_one_whose_length_nobody_says(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        server.on("GET", ARCHIVE, Reply(body=DATA, chunked=True))
+        with content.open(archive) as file:
+            assert file.seek(0, os.SEEK_END) == len(DATA)
+            file.seek(5)
+            assert file.read() == DATA[5:]
+        assert server.count() == 1
+
+    def test_known_to_be_complete_with_its_last_byte(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        server.on("GET", ARCHIVE, Reply(body=DATA))
+        with content.open(archive) as file:
+            read = 0
+            while read < len(DATA):  # as who knows the size: never beyond the end
+                read += len(file.read(min(1 << 20, len(DATA) - read)))
+        assert content.size(archive) == len(DATA)
+        assert content.read(archive, 0, None) == DATA
+        assert server.count() == 1
+
+    def test_a_refusal_is_told_to_each_and_nothing_is_kept(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        server.on("GET", ARCHIVE, Reply(404), Reply(404), None)
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                content.open(archive)
+        assert content.read(archive, 0, None)
+
+    def test_opening_one_does_not_hold_up_another(
+        self, server: StandIn, flow: FlowService, content: Content, archive: Source
+    ) -> None:
+        run, _ = server.routes.add_file(SMALL)
+        quick = Source(("archive", run), lambda span: flow.runs.get_result_archive(run), whole=True)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(asked: Asked) -> None:
+            begun.set()
+            go_on.wait(20)
+
+        server.on("GET", f"/runs/{archive.key[1]}/.*", slow)
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(content.read, archive, 0, None)
+            assert begun.wait(20)
+            assert content.read(quick, 0, None)
+            assert not opening.done()
+            go_on.set()
+            assert opening.result()
+
+    def test_the_oldest_go_when_there_are_too_many_and_their_readers_read_on(
+        self,
+        server: StandIn,
+        flow: FlowService,
+        content: Content,
+        archive: Source,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.content._SPOOLS_BOUND", 1)
+        with content.open(archive) as file:
+            first = file.read(1000)
+            rest = file.readall()
+            run, _ = server.routes.add_file(SMALL)
+            other = Source(("archive", run), lambda span: flow.runs.get_result_archive(run), True)
+            content.read(other, 0, None)
+            file.seek(0)
+            assert file.readall() == first + rest
+        assert content.known_size(archive) is None
+        assert content.known_size(other) is not None
