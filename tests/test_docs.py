@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -144,3 +146,45 @@ def test_every_error_of_the_readme_is_public() -> None:
     builtin = {"OSError", "ValueError", "PermissionError", "TimeoutError", "ConnectionError"}
     for name in set(named) - builtin - {"FileNotFoundError"}:
         assert issubclass(getattr(flowfs, name), OSError), name
+
+
+# The layers as docs/architecture.md lists them; each may import from those before it.
+LAYERS = [
+    {"errors", "__init__"},
+    {"service"},
+    {"names", "arguments", "pool"},
+    {"tree"},
+    {"catalog", "content"},
+    {"filesystem"},
+    {"mount"},
+    {"cli", "demo", "__main__"},
+]
+
+
+def layer_of(module: str) -> int:
+    name = module.removeprefix("flowfs").lstrip(".").partition(".")[0] or "__init__"
+    return next(rank for rank, layer in enumerate(LAYERS) if name in layer)
+
+
+def test_no_layer_imports_from_one_below_it() -> None:
+    package = ROOT / "flowfs"
+    upward = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        if parts[0] in ("embedded", "__init__"):  # beside the stack; names of all layers
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("flowfs"):
+                continue
+            modules = [str(node.module)]
+            if node.module == "flowfs":
+                names = [alias.name for alias in node.names]
+                modules = [f"flowfs.{n}" for n in names if find_spec(f"flowfs.{n}")]
+            for module in modules:
+                if module.startswith("flowfs.embedded"):
+                    wrong = layer_of(parts[0]) < layer_of("cli")
+                else:
+                    wrong = layer_of(module) > layer_of(parts[0])
+                if wrong:
+                    upward.append(f"{'.'.join(parts)} imports {module}")
+    assert upward == []
