@@ -328,7 +328,12 @@ class Catalog:
         records = self.uploads(group_id)
         with self._lock:
             own = self._own_names.get((group_id, name))
-        found = [r for r in records if r.name == name] or [r for r in records if r.id == own]
+        found = (
+            [r for r in records if r.name == name]
+            or [r for r in records if r.id == own]
+            # What was told apart by its id keeps that name when the other one has gone.
+            or [r for r in records if name in (f"{r.name} ({r.id})", f"{r.stored} ({r.id})")]
+        )
         if not found:
             raise failure(
                 NotFound, f"no upload is called {name!r}", f"groups/{group_id}/uploads/{name}"

@@ -205,6 +205,11 @@ class CompressedFile(io.BufferedIOBase):
         finally:
             self._file.abandon()  # nothing left to abandon, unless the compressor failed
 
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is not None:
+            self._file.abandon()
+        self.close()
+
     def _dealloc_warn(self, source: Any) -> None:
         self._file._dealloc_warn(source)
 
