@@ -260,12 +260,13 @@ class Catalog:
 
     def _argument_files(self, group_id: str) -> Uploads:
         records = self.uploads(group_id)
-        names = {record.stored: record.id for record in records}
-        names.update({record.name: record.id for record in records})
-        with self._lock:
-            own = {n: i for (g, n), i in self._own_names.items() if g == group_id}
         ids = {record.id for record in records}
-        names.update({name: i for name, i in own.items() if i in ids})
+        # As `upload` resolves a name: what has it in the tree goes before what was asked for
+        # under it.
+        with self._lock:
+            names = {n: i for (g, n), i in self._own_names.items() if g == group_id and i in ids}
+        names.update({record.stored: record.id for record in records})
+        names.update({record.name: record.id for record in records})
         return Uploads(names, ids)
 
     def cancel_run(self, run_id: str, reason: str | None) -> dict[str, Any]:
