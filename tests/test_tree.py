@@ -239,9 +239,7 @@ SEGMENTS = st.sampled_from(
 def test_any_text_is_a_place_or_is_not_there(path: str) -> None:
     try:
         node = parse(path)
-    except (NotFound, NotADirectory) as error:
-        assert error.errno is not None
-        assert error.strerror
+    except (NotFound, NotADirectory):
         return
     assert isinstance(node, Node)
     assert node.asked == normalize(path)
