@@ -281,7 +281,7 @@ def parse(path: str) -> Node:
         if following is None:
             here = "/".join(segments[:index])
             if not step.kind.directory:
-                raise failure(NotADirectory, f"{here!r} is a file ({step.kind.name})", path)
+                raise failure(NotADirectory, f"{here!r} is no directory ({step.kind.name})", path)
             known = ", ".join(STATES if step.kind is STATES_DIRECTORY else step.fixed)
             raise failure(
                 NotFound, f"nothing is called {segment!r} in {here or 'the root'!r} ({known})", path

@@ -132,11 +132,11 @@ def test_a_path_that_is_wrong_says_which_part(path: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("path", "file"),
     [
-        ("groups/G/group.json/x", "'groups/G/group.json' is a file (group handle)"),
-        ("groups/G/runs/new/x", "'groups/G/runs/new' is a file (new run)"),
-        ("groups/G/runs/R/results/F/x/y", "'groups/G/runs/R/results/F' is a file (result)"),
-        ("groups/G/uploads/a/b", "'groups/G/uploads/a' is a file (upload)"),
-        ("workflows/W/leaderboard.csv/x", "is a file (leaderboard table)"),
+        ("groups/G/group.json/x", "'groups/G/group.json' is no directory (group handle)"),
+        ("groups/G/runs/new/x", "'groups/G/runs/new' is no directory (new run)"),
+        ("groups/G/runs/R/results/F/x/y", "'groups/G/runs/R/results/F' is no directory (result)"),
+        ("groups/G/uploads/a/b", "'groups/G/uploads/a' is no directory (upload)"),
+        ("workflows/W/leaderboard.csv/x", "is no directory (leaderboard table)"),
     ],
 )
 def test_nothing_is_below_a_file(path: str, file: str) -> None:

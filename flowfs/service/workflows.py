@@ -77,7 +77,8 @@ class WorkflowService:
         Returns
         -------
         dict
-            ``schema`` (columns) and ``ranking`` (one entry a run, best first).
+            ``schema`` (columns) and ``ranking`` (one entry a run, best first); both empty for
+            a workflow that ranks nothing, for which the service answers null.
 
         Raises
         ------
@@ -88,6 +89,8 @@ class WorkflowService:
         path = f"workflows/{workflow_id}/leaderboard"
         url = self._urls("leaderboard", workflowId=workflow_id)
         reply = self._session.json("GET", url, what=what, path=path)
+        if reply is None:
+            return {"schema": [], "ranking": []}
         objects_in(reply, "ranking", what, path)
         return object_of(reply, what, path)
 
