@@ -220,6 +220,9 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
     path = os.path.join(os.path.realpath(parent), name)
     there = [one for one in mounts() if one.directory == path]
     if not there:
+        path = os.path.realpath(path)  # the directory was given by a link to it
+        there = [one for one in mounts() if one.directory == path]
+    if not there:
         raise failure(InvalidArguments, "nothing is mounted there", path)
     if there[-1].type != f"fuse.{_TYPE}":
         raise failure(
