@@ -37,6 +37,7 @@ from flowfs import (
     NotPermitted,
     ReadOnly,
     TooLarge,
+    UnclearStart,
 )
 from flowfs.embedded import EmbeddedService
 from flowfs.filesystem.writing import StoredNameWarning
@@ -1019,6 +1020,22 @@ def test_a_token_that_was_logged_out_is_refused() -> None:
             fs.start_run("group-1", {"names": "x"})
         assert server.routes.token not in str(caught.value)
         assert server.routes.runs == {}
+
+
+@pytest.mark.parametrize("way", [by_start_run, by_pipe, by_text_file])
+def test_a_start_whose_reply_is_lost_is_sent_once_and_says_that_a_run_may_have_started(
+    way: Callable[..., None],
+) -> None:
+    with StandIn() as server:
+        server.routes.uploads.append({"id": "file-1", "name": "names.txt"})
+        server.on("POST", "/groups/group-1/runs", Reply(reset=True))
+        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        with pytest.raises(UnclearStart, match="may have started") as caught:
+            way(fs, "group-1", DOCUMENT)
+        assert server.count("POST", "/groups/group-1/runs") == 1
+        assert caught.value.errno is not None
+        assert caught.value.filename == fs.unstrip_protocol("groups/group-1/runs/new")
+        assert b"may have started" in fs.cat("groups/group-1/runs/new.error")
 
 
 def test_a_large_document_is_refused_by_its_full_url(fs: FlowFileSystem, world: World) -> None:
