@@ -141,12 +141,13 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         options.pop("url_endpoint", None)
         return _make, (type(self), self.storage_args[2:], options)
 
-    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+    def to_dict(self, **options: Any) -> dict[str, Any]:
         """Return what makes this instance again, without the token.
 
-        Whoever makes it again finds the token as one is found where none is given.
+        Whoever makes it again finds the token as one is found where none is given. Options
+        are fsspec's, whose newer versions have ``include_password``.
         """
-        document: dict[str, Any] = super().to_dict(include_password=include_password)
+        document: dict[str, Any] = super().to_dict(**options)
         document.pop("token", None)
         if len(document.get("args", ())) > 1:
             document["args"] = [document["args"][0]]
