@@ -351,7 +351,7 @@ def test_what_is_written_while_another_exception_is_dealt_with_is_sent(
         raise Broken
 
 
-@pytest.mark.parametrize("way", ["fs.open w", "fs.open wb", "fsspec.open w", "fsspec.open wb"])
+@pytest.mark.parametrize("way", WAYS_TO_OPEN)
 @pytest.mark.usefixtures("nothing_starts")
 def test_a_file_that_is_never_closed_starts_nothing_and_says_so(world: World, way: str) -> None:
     opened = WAYS_TO_OPEN[way](world, world.new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import IO, Any
 
 from fsspec.compression import compr
@@ -217,3 +217,6 @@ class CompressedFile(io.BufferedIOBase):
         file = self.__dict__.get("_file")
         if file is not None:
             file._dealloc_warn(self)
+            # While the file below is there: the compressor writes its last bytes.
+            with suppress(Exception):
+                self.close()
