@@ -225,13 +225,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # broken off: no request
+            self.close_connection = True
+            return
         reply = self.server.standin.answer(
             Asked(
                 self.command,
                 parts.path.removeprefix(ROOT),
                 parts.query,
                 dict(self.headers.items()),
-                self.rfile.read(length),
+                body,
                 self.client_address,
             )
         )

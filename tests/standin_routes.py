@@ -169,7 +169,7 @@ class Routes:
 
     def get_leaderboard(self, workflow: str) -> tuple[int, Any]:
         self.get_workflow(workflow)
-        return 200, {"schema": [], "ranking": []}
+        return 200, None  # it ranks nothing
 
     # -- groups and uploads ------------------------------------------------
 

@@ -449,6 +449,9 @@ class TestGroupsAndWorkflows:
     def test_workflows_and_their_leaderboards(self, any_service: Place, flow: FlowService) -> None:
         assert any_service.workflow in [entry["id"] for entry in flow.workflows.list_workflows()]
         assert flow.workflows.get_workflow(any_service.workflow)["name"] == "hello"
+        # The service says null where a workflow ranks nothing.
+        board = flow.workflows.get_leaderboard(any_service.workflow)
+        assert board == {"schema": [], "ranking": []}
         groups = flow.workflows.list_groups(any_service.workflow)
         assert any_service.group in [entry["id"] for entry in groups]
 
