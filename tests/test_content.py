@@ -341,10 +341,19 @@ class TestSizes:
             assert content.read(source, 0, None) == SMALL
         assert server.count() == 1
 
+    def test_a_small_file_streamed_is_kept(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        for _ in range(3):
+            with content.open(source) as file:
+                assert file.read(100) + file.readall() == SMALL
+        assert server.count() == 1
+
     def test_small_files_are_kept_within_bounds(
         self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("flowfs.content.content._SMALL_BOUND", 12_000)
+        monkeypatch.setattr("flowfs.content.store._SMALL_BOUND", 12_000)
         sources = [make(SMALL) for _ in range(4)]
         for source in sources:
             content.read(source, 0, None)
@@ -519,7 +528,7 @@ class TestArchives:
         archive: Source,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flowfs.content.content._SPOOLS_BOUND", 1)
+        monkeypatch.setattr("flowfs.content.store._SPOOLS_BOUND", 1)
         with content.open(archive) as file:
             first = file.read(1000)
             rest = file.readall()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
+from flowfs.content.store import Store
 from flowfs.errors import BadReply, FlowError, failure
 from flowfs.service.body import Body
-
-if TYPE_CHECKING:
-    from flowfs.content.content import Content
 
 __all__ = ["Reader"]
 
@@ -34,7 +32,7 @@ class Reader(io.RawIOBase):
 
     Parameters
     ----------
-    content : Content
+    store : Store
         What is kept, and where to keep more.
     source : Source
         The file.
@@ -46,9 +44,9 @@ class Reader(io.RawIOBase):
     Not for several threads at once; each opens its own.
     """
 
-    def __init__(self, content: Content, source: Source, spool: Spool | None = None) -> None:
+    def __init__(self, store: Store, source: Source, spool: Spool | None = None) -> None:
         super().__init__()
-        self._content = content
+        self._store = store
         self._source = source
         self._spool = spool
         self._position = 0
@@ -63,7 +61,7 @@ class Reader(io.RawIOBase):
         """Bytes in the file; costs a request unless known."""
         if self._spool is not None:
             return self._spool.size()
-        size = self._content.size(self._source)
+        size = self._store.size(self._source)
         assert size is not None
         return size
 
@@ -112,10 +110,10 @@ class Reader(io.RawIOBase):
     def _some(self, size: int) -> bytes:
         if self._spool is not None:
             return self._spool.read(self._position, size)
-        small = self._content.small(self._source)
+        small = self._store.small(self._source)
         if small is not None:
             return small[self._position : self._position + size]
-        known = self._content.known_size(self._source)
+        known = self._store.known_size(self._source)
         if known is not None and self._position >= known:
             return b""
         within = self._position - self._block_at
@@ -140,11 +138,16 @@ class Reader(io.RawIOBase):
             self._drop_body()
             follows = self._block and self._position == self._block_at + len(self._block)
             if self._position == 0 or follows:
-                self._body = self._content.fetch(self._source, self._position)
+                self._body = self._store.fetch(self._source, self._position)
                 self._body_at = self._body.start if self._body.length != 0 else self._position
+                if self._position == 0:
+                    small = self._store.take_small(self._source, self._body)
+                    if small is not None:
+                        self._drop_body()
+                        return small[:size]
             else:
                 end = self._position + max(size, _BLOCK)
-                self._block = self._content.read(self._source, self._position, end)
+                self._block = self._store.read(self._source, self._position, end)
                 self._block_at = self._position
                 return self._block[:size]
         while self._body_at < self._position:
@@ -156,7 +159,7 @@ class Reader(io.RawIOBase):
         self._body_at += len(data)
         if data:
             self._failures = 0
-        elif self._position < (self._content.known_size(self._source) or 0):
+        elif self._position < (self._store.known_size(self._source) or 0):
             # A reply that does not say its length ends unnoticed.
             raise failure(
                 BadReply, f"the reply broke off after {self._position} bytes", self._body.name
@@ -173,7 +176,7 @@ class Reader(io.RawIOBase):
         if not self.closed:
             self._drop_body()
             if self._spool is not None:
-                self._content.release(self._source, self._spool)
+                self._store.release(self._source, self._spool)
             super().close()
 
     def __del__(self) -> None:

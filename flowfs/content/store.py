@@ -1,0 +1,260 @@
+"""What is kept of the service's files, and how more of them is fetched."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from flowfs.content.source import Source
+from flowfs.content.spool import Spool
+from flowfs.errors import BadReply, FlowError, NotFound, failure
+from flowfs.service.body import Body
+
+__all__ = ["Store"]
+
+_SMALL = 1 << 16  # bytes; what a question for the size brings along
+_SMALL_BOUND = 1 << 25  # bytes of small files kept
+_SIZES_BOUND = 200_000
+_SPOOLS_BOUND = 1 << 30  # bytes of archives kept
+
+
+class Store:
+    """Sizes and bytes of files that never change, shared by threads and file systems.
+
+    Kept in memory: the size of each file asked for (200,000 at most) and files up to 64 KiB
+    (32 MiB at most). Kept in temporary files: archives (1 GiB at most, and always the last
+    one).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._small_held = 0
+        self._spools: OrderedDict[tuple[str, ...], Spool] = OrderedDict()
+        self._opening: dict[tuple[str, ...], threading.Lock] = {}
+
+    # -- sizes -------------------------------------------------------------
+
+    def known_size(self, source: Source) -> int | None:
+        """Return a file's size in bytes if it is known; never asks."""
+        with self._lock:
+            if source.whole:
+                spool = self._spools.get(source.key)
+                return spool.size() if spool is not None and spool.complete else None
+            return self._sizes.get(source.key)
+
+    def size(self, source: Source) -> int | None:
+        """Return a file's size in bytes.
+
+        Asked once, with one request that brings small files along; not at all for an
+        archive, whose size is None until it has been read.
+
+        Raises
+        ------
+        FlowError
+            As the service says.
+        """
+        known = self.known_size(source)
+        if known is not None or source.whole:
+            return known
+        # HEAD costs the service as much as GET; a range costs less, and has use.
+        with source.fetch(f"bytes=0-{_SMALL - 1}") as body:
+            if body.total is None:
+                raise failure(BadReply, "the service does not say how large it is", body.name)
+            self.learn_size(source, body.total)
+            if body.length in (0, body.total) and body.total <= _SMALL:
+                self._keep_small(source, body)
+            elif body.length is not None and body.length <= _SMALL:
+                body.read()  # drained, so that the connection is kept
+            return body.total
+
+    def learn_size(self, source: Source, size: int) -> None:
+        """Keep a size that came along with bytes."""
+        with self._lock:
+            self._sizes[source.key] = size
+            self._sizes.move_to_end(source.key)
+            if len(self._sizes) > _SIZES_BOUND:
+                self._sizes.popitem(last=False)
+
+    # -- small files -------------------------------------------------------
+
+    def small(self, source: Source) -> bytes | None:
+        """Return all of a small file if it is kept; None otherwise."""
+        with self._lock:
+            data = self._small.get(source.key)
+            if data is not None:
+                self._small.move_to_end(source.key)
+            return data
+
+    def take_small(self, source: Source, body: Body) -> bytes | None:
+        """Read all of a small file and keep it; None, and nothing read, if it is not small."""
+        if body.total is None or body.total > _SMALL or body.length != body.total:
+            return None
+        return self._keep_small(source, body)
+
+    def _keep_small(self, source: Source, body: Body) -> bytes:
+        data = body.read()
+        self._keep(source, data)
+        return data
+
+    def _keep(self, source: Source, data: bytes) -> None:
+        with self._lock:
+            if source.key not in self._small:
+                self._small[source.key] = data
+                self._small_held += len(data)
+            while self._small_held > _SMALL_BOUND:
+                _, dropped = self._small.popitem(last=False)
+                self._small_held -= len(dropped)
+
+    # -- bytes -------------------------------------------------------------
+
+    def read(self, source: Source, start: int, end: int | None) -> bytes:
+        """Return the bytes from `start` to `end` (exclusive; None: the end). One request.
+
+        Raises
+        ------
+        FlowError
+            As the service says. A reply that does not hold what was asked for is an error.
+        """
+        if source.whole:
+            spool = self.spool(source)
+            try:
+                stop = spool.size() if end is None else end
+                return spool.read(start, max(0, stop - start))
+            finally:
+                self.release(source, spool)
+        data = self.small(source)
+        if data is not None:
+            return data[start:end]
+        if end is not None and end <= start:
+            return b""
+        with self.fetch(source, start, end) as body:
+            whole = start == 0 and (end is None or (body.total is not None and end >= body.total))
+            wanted = -1 if end is None else end - start
+            skip = start - body.start if body.length != 0 else 0
+            while skip > 0:  # the service sends all of it, whatever is asked for
+                passed = len(body.read(min(skip, 1 << 20)))
+                if not passed:
+                    return b""
+                skip -= passed
+            data = body.read(wanted)
+            known = self.known_size(source)
+            if known is not None and start + len(data) < (
+                known if end is None else min(end, known)
+            ):
+                raise failure(
+                    BadReply,
+                    f"the reply broke off after {start + len(data)} of {known} bytes",
+                    body.name,
+                )
+            if whole and len(data) <= _SMALL:
+                self._keep(source, data)
+            return data
+
+    def fetch(self, source: Source, start: int, end: int | None = None) -> Body:
+        """Open a reply that holds the bytes from `start` on, or from before.
+
+        Returns
+        -------
+        Body
+            Its `start` is `start`, or 0 where the service ignores ranges.
+
+        Raises
+        ------
+        BadReply
+            If the service answers with another range.
+        """
+        ranged = start > 0 or end is not None
+        value = f"bytes={start}-{'' if end is None else end - 1}" if ranged else None
+        try:
+            body = source.fetch(value)
+        except NotFound:
+            self.forget(source)
+            raise
+        try:
+            _check_range(body, start, end)
+        except FlowError:
+            body.close()
+            raise
+        if body.total is not None:
+            self.learn_size(source, body.total)
+        return body
+
+    def forget(self, source: Source) -> None:
+        """Drop what is kept of a file that is gone."""
+        with self._lock:
+            self._sizes.pop(source.key, None)
+            data = self._small.pop(source.key, None)
+            self._small_held -= len(data or b"")
+            self._spools.pop(source.key, None)
+
+    # -- archives ----------------------------------------------------------
+
+    def spool(self, source: Source) -> Spool:
+        """Return an archive's bytes; one request, unless they are kept. To be released."""
+        with self._lock:
+            opening = self._opening.setdefault(source.key, threading.Lock())
+        with opening:  # one request however many open it; other files are not held up
+            with self._lock:
+                spool = self._spools.get(source.key)
+                if spool is not None and not spool.failed:
+                    self._spools.move_to_end(source.key)
+                    spool.users += 1
+                    return spool
+            spool = Spool(self._whole(source))
+            with self._lock:
+                spool.users += 1
+                self._spools[source.key] = spool
+                self._opening.pop(source.key, None)
+                while len(self._spools) > 1 and (
+                    sum(kept.size() for kept in self._spools.values() if kept.complete)
+                    > _SPOOLS_BOUND
+                ):
+                    # Not closed: who is reading it goes on; the file goes with the last reader.
+                    self._spools.popitem(last=False)
+        return spool
+
+    def _whole(self, source: Source) -> Body:
+        try:
+            body = source.fetch(None)
+        except NotFound:
+            self.forget(source)
+            raise
+        try:
+            _check_range(body, 0, None)
+        except FlowError:
+            body.close()
+            raise
+        return body
+
+    def release(self, source: Source, spool: Spool) -> None:
+        """Tell that a reader of an archive is done.
+
+        One that nobody has read to its end is dropped: it holds a connection, and what is
+        there of it cannot be joined with another reply.
+        """
+        with self._lock:
+            spool.users -= 1
+            abandoned = spool.users == 0 and not spool.complete
+            if abandoned and self._spools.get(source.key) is spool:
+                del self._spools[source.key]
+        if abandoned:
+            spool.close()
+
+
+def _check_range(body: Body, start: int, end: int | None) -> None:
+    """Refuse a reply that does not hold the bytes from `start` to `end`, as far as there are."""
+    length, total = body.length, body.total
+    misplaced = length != 0 and body.start not in (0, start)
+    short = False
+    if length is not None and total is not None:
+        wanted = total if end is None else min(end, total)
+        short = start < wanted and (length == 0 or body.start + length < wanted)
+    if misplaced or short:
+        raise failure(
+            BadReply,
+            f"asked for the bytes from {start} to {'the end' if end is None else end}, got "
+            f"{'some' if length is None else length} of {total} from {body.start}",
+            body.name,
+        )
