@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes.util
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -111,8 +112,13 @@ def _no_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[EmbeddedService]:
-    """The real service on this environment's flowserv (0.8.1)."""
-    with EmbeddedService.start() as started:
+    """The real service on this environment's flowserv (0.8.1), or on that of another.
+
+    ``FLOWFS_TEST_SERVICE_PYTHON`` names an interpreter to start it with, so that all tests of
+    the file system can be run against another version.
+    """
+    python = os.environ.get("FLOWFS_TEST_SERVICE_PYTHON", sys.executable)
+    with EmbeddedService.start(python=python) as started:
         yield started
 
 
