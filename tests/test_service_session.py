@@ -418,6 +418,17 @@ class TestRedirects:
         assert "api_key" not in other.asked[0].headers
         assert TOKEN not in repr(other.asked)
 
+    def test_a_backslash_makes_no_origin_of_another(
+        self, server: StandIn, other: StandIn, flow: FlowService
+    ) -> None:
+        # Python takes what is before the '@' for a user's name, urllib3 for the host.
+        host, own = other.origin.partition("//")[2], server.endpoint.partition("//")[2]
+        server.on("GET", "/runs/abc", Reply(302, headers={"Location": f"http://{host}\\@{own}"}))
+        other.on("GET", ".*", Reply(body=HANDLE))
+        assert flow.runs.get_run("abc") == HANDLE
+        assert other.count() == 1
+        assert TOKEN not in repr(other.asked)
+
     def test_files_follow_as_well(self, server: StandIn, other: StandIn, flow: FlowService) -> None:
         server.on("GET", "/runs/abc/.*", Reply(302, headers={"Location": other.endpoint + "/f"}))
         other.on("GET", "/f", Reply(body=b"0123456789"))

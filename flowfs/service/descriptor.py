@@ -222,7 +222,9 @@ class ForeignDescriptor:
 
 def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of a URL: who may see a token that was given for it."""
-    parts = urlsplit(url)
+    # As urllib3, which sends it, reads it: a backslash ends the host. Python would take what
+    # is before an '@' behind it for a user's name, and another host for the origin.
+    parts = urlsplit(url.replace("\\", "/"))
     scheme = parts.scheme.lower()
     port = parts.port or {"http": 80, "https": 443}.get(scheme, 0)
     return scheme, (parts.hostname or "").lower(), port
