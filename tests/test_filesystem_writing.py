@@ -391,12 +391,15 @@ def test_in_a_transaction_runs_start_at_its_end(fs: FlowFileSystem, world: World
         with fs.open(world.new, "w") as text:
             text.write(DOCUMENT.decode())
         fs.pipe(f"{world.uploads}/in.txt", b"Ada\n")
+        with fs.open(f"{world.uploads}/in.gz", "wt", compression="gzip") as packed:
+            packed.write("Grace\n")
         assert (file.run, text.run) == (None, None)
         assert world.run_ids() == before
         assert "in.txt" not in world.upload_names()
     assert world.run_ids() == [*before, file.run["id"], text.run["id"]]
     assert "in.txt" in world.upload_names()
-    fs.rm(f"{world.uploads}/in.txt")
+    assert fs.open(f"{world.uploads}/in.gz", compression="gzip").read() == b"Grace\n"
+    fs.rm([f"{world.uploads}/in.txt", f"{world.uploads}/in.gz"])
 
 
 @pytest.mark.usefixtures("nothing_starts")

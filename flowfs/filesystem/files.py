@@ -202,8 +202,9 @@ class CompressedFile(io.BufferedIOBase):
         try:
             self._compressor.close()
             self._file.close()
-        finally:
-            self._file.abandon()  # nothing left to abandon, unless the compressor failed
+        except BaseException:
+            self._file.abandon()  # the stream has no end; a transaction would send it
+            raise
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None:
