@@ -586,6 +586,28 @@ def test_a_local_file_is_streamed_with_progress(
     assert (progress.size, progress.value) == (len(data), len(data))
 
 
+def test_a_file_is_copied_to_whatever_can_be_written(
+    fs: FlowFileSystem, file: str, tmp_path: Path
+) -> None:
+    fs.pipe(file, b"Ada\n")
+    longest = tmp_path / ("x" * 255)
+    fs.get_file(file, str(longest))
+    assert longest.read_bytes() == b"Ada\n"
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(longest)
+    fs.pipe(file, b"Grace\n")
+    fs.get_file(file, str(link))
+    assert link.is_symlink()
+    assert longest.read_bytes() == b"Grace\n"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fs.get_file(file, str(pipe))
+    assert os.read(reader, 100) == b"Grace\n"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {longest.name, "link", "pipe"}
+
+
 def test_a_name_that_is_stored_differently_goes_on_resolving(
     fs: FlowFileSystem, world: World
 ) -> None:

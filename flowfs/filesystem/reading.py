@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -158,12 +159,17 @@ class Reading(BoundFileSystem):
         if self.isdir(rpath):
             os.makedirs(lpath, exist_ok=True)
             return
+        if os.path.exists(lpath) and not os.path.isfile(lpath):
+            with open(lpath, "wb") as file:  # a device or pipe: written to, not replaced
+                self._copy_out(rpath, file, callback)
+            return
+        lpath = os.path.realpath(lpath)  # a link stays one
         folder = os.path.dirname(lpath)
-        if folder:
-            os.makedirs(folder, exist_ok=True)
-        partial = f"{lpath}.flowfs-part"
+        os.makedirs(folder, exist_ok=True)
+        # A name of its own: one made from the file's could be too long, or another's.
+        partial = os.path.join(folder, f".flowfs-{secrets.token_hex(8)}")
         try:
-            with open(partial, "wb") as file:
+            with open(partial, "xb") as file:
                 self._copy_out(rpath, file, callback)
             os.replace(partial, lpath)
         except BaseException:
