@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from standin import StandIn
+from standin import Reply, StandIn
 from world import Requests, World, counted
 
 from flowfs import FlowFileSystem, NotFound
@@ -303,6 +303,16 @@ def test_an_archive_is_one_get_for_all_its_readers(
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(fs.cat_file, [path] * 8)) == {data}
     assert len(requests_made.of(".*archive")) == 1
+
+
+@pytest.mark.parametrize("parts", [[(0, 10), (10, 20)], [(-10, None), (0, 10)]])
+def test_parts_of_an_archive_are_of_one(big: Big, parts: list[tuple[int, int | None]]) -> None:
+    path = f"{big.path.partition('/results/')[0]}/archive.tar.gz"
+    data, other = bytes(range(250)) * 12_000, b"another" * 500_000
+    big.server.on("GET", ".*/archive", Reply(body=data), Reply(body=other))
+    for start, end in parts:
+        assert big.fs.cat_file(path, start, end) == data[start:end]
+    assert big.server.count("GET", ".*/archive") == 1
 
 
 @pytest.mark.parametrize("read", ["cat", "cat_file", "part", "open"])

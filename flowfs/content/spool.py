@@ -64,6 +64,17 @@ class Spool:
                 self._fill(None)
         return self._have if self._length is None else self._length
 
+    def finish(self) -> None:
+        """Fetch what is not there yet.
+
+        Raises
+        ------
+        FlowError
+            If the reply broke off.
+        """
+        with self._lock:
+            self._fill(None)
+
     def read(self, start: int, size: int) -> bytes:
         """Return up to `size` bytes from `start`; fewer only at the end.
 

@@ -120,6 +120,9 @@ class Store:
         if source.whole:
             spool = self.spool(source)
             try:
+                # One that is not read to its end is dropped, and the next part would be of
+                # another.
+                spool.finish()
                 stop = spool.size() if end is None else end
                 return spool.read(start, max(0, stop - start))
             finally:

@@ -52,8 +52,10 @@ class Reading(BoundFileSystem):
                 return self.entries.read(node)[start:end]
             content = self.content
             if (start or 0) < 0 or (end or 0) < 0:
-                size = content.open(source).size
-                start, end, _ = slice(start, end).indices(size)
+                # Open until it is read: the next archive may be of another size.
+                with content.open(source) as reader:
+                    start, end, _ = slice(start, end).indices(reader.size)
+                    return content.read(source, start, end)
             return content.read(source, start or 0, end)
 
     @one_operation
