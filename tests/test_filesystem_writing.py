@@ -701,6 +701,21 @@ def test_an_upload_that_is_removed_is_gone(fs: FlowFileSystem, world: World, fil
             act(file)
 
 
+def test_one_file_is_removed_by_its_name_which_is_no_pattern(
+    fs: FlowFileSystem, world: World
+) -> None:
+    asked = f"{world.uploads}/data?.csv"
+    fs.pipe(f"{world.uploads}/data1.csv", b"1")
+    with pytest.warns(StoredNameWarning):
+        fs.pipe(asked, b"?")  # stored as data.csv
+    fs.rm_file(asked)
+    assert "data.csv" not in world.upload_names()
+    with pytest.raises(NotFound):
+        fs.rm_file(asked)
+    assert "data1.csv" in world.upload_names()
+    fs.rm_file(f"{world.uploads}/data1.csv")
+
+
 # -- deleting --------------------------------------------------------------
 
 

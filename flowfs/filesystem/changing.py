@@ -278,11 +278,16 @@ class Changing(Looking, Reading):
             As the tree and the service say.
         """
         paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+        self._remove(paths, self._to_remove, recursive)
+
+    def _remove(
+        self, paths: list[Any], nodes_of: Callable[[str], list[Node]], recursive: bool
+    ) -> None:
         targets: dict[str, Node] = {}
         for one in map(self._strip_protocol, paths):
             self._changing(one)
             with self._naming(one):
-                for node in self._to_remove(one):
+                for node in nodes_of(one):
                     self._check_removable(node, recursive)
                     targets[node.path] = node
         # Active runs first: if the service refuses one, nothing has been deleted yet.
@@ -317,8 +322,8 @@ class Changing(Looking, Reading):
             )
 
     def rm_file(self, path: str) -> None:
-        """Delete an upload. One request."""
-        self.rm(path)
+        """Delete an upload. One request. The path is no pattern."""
+        self._remove([path], lambda one: [self._resolve(one)], False)
 
     _rm = rm_file
 
