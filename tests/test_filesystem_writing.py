@@ -667,6 +667,17 @@ def test_what_is_over_the_limit_is_refused_and_replaces_nothing(tmp_path: Path) 
         assert fs.cat(path) == b"small"
 
 
+def test_what_the_service_itself_replaced_is_not_deleted() -> None:
+    with StandIn() as server:
+        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        path = "groups/group-1/uploads/data.csv"
+        fs.pipe(path, b"1")
+        server.on("POST", "/uploads/.*", Reply(201, server.routes.uploads[0]))
+        fs.pipe(path, b"2")
+        assert server.count("DELETE") == 0
+        assert fs.exists(path)
+
+
 @pytest.mark.parametrize("compression", ["gzip", "bz2", "xz", "infer"])
 def test_what_is_compressed_on_the_way_arrives(
     fs: FlowFileSystem, world: World, compression: str

@@ -386,6 +386,8 @@ class Catalog:
             with self._lock:
                 self._own_names[group_id, name] = made["id"]
             for file_id in replaced:
+                if file_id == made["id"]:  # the service has replaced it itself
+                    continue
                 try:
                     self.service.uploads.delete_file(group_id, file_id)
                 except NotFound:
