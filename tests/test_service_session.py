@@ -611,6 +611,14 @@ class TestToken:
             Credentials(token, "a test")
         assert TOKEN not in str(caught.value)
 
+    def test_one_that_the_service_says_back_is_not_told(
+        self, server: StandIn, flow: FlowService
+    ) -> None:
+        server.on("GET", "/runs/abc", Reply(403, {"message": f"the token {TOKEN} has expired"}))
+        with pytest.raises(AccessDenied, match="the token") as caught:
+            flow.runs.get_run("abc")
+        assert TOKEN not in f"{caught.value} {caught.value.service_message}"
+
 
 class TestConnections:
     def test_one_is_kept_alive_through_replies_of_all_kinds(

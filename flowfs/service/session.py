@@ -438,6 +438,8 @@ class _Exchange:
             response.close()
         if watch.expired:
             raise self._late()
+        if token := self._session.credentials.token:
+            body = body.replace(token.encode(), b"...")  # said back to whoever sent it
         hint = self._hints.get(response.status_code)
         if response.status_code in (401, 403):
             hint = self._session.credentials.hint()
