@@ -17,6 +17,7 @@ from support import wait_until
 from world import World, counted
 
 from flowfs import (
+    BadReply,
     ConnectionFailed,
     FlowFileSystem,
     NotADirectory,
@@ -404,6 +405,20 @@ def test_a_broken_service_is_an_error_and_no_empty_tree(
         with pytest.raises(ConnectionFailed) as caught:
             call()
         assert str(caught.value.filename).startswith("flow+http://127.0.0.1:")
+
+
+def test_where_no_service_is_there_is_an_error_and_no_empty_tree() -> None:
+    with StandIn() as server:
+        fs = FlowFileSystem(f"{server.origin}/elsewhere", server.routes.token)
+        for call in (
+            lambda: fs.glob("groups/*/runs/*/handle.json"),
+            lambda: list(fs.walk("groups")),
+            lambda: fs.find("groups/G/runs"),
+            lambda: fs.exists("groups/G"),
+            lambda: fs.isdir("groups/G"),
+        ):
+            with pytest.raises(BadReply, match="no flowServ API there"):
+                call()
 
 
 def test_walk_gives_failures_to_a_function(broken: FlowFileSystem) -> None:

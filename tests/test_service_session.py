@@ -756,7 +756,7 @@ class TestDescriptor:
 
     def test_where_no_api_is_the_error_says_what_to_check(self, server: StandIn) -> None:
         session = Session(server.origin + "/elsewhere")
-        with pytest.raises(NotFound, match="check the URL of the API root"):
+        with pytest.raises(BadReply, match="check the URL of the API root"):
             FlowService(session).workflows.list_workflows()
         session.close()
 

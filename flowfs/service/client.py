@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import cached_property
 
-from flowfs.errors import NotFound, failure
+from flowfs.errors import BadReply, NotFound, failure
 from flowfs.service.descriptor import ServiceDescriptor
 from flowfs.service.groups import GroupService
 from flowfs.service.runs import RemoteRunService
@@ -44,7 +44,7 @@ class FlowService:
 
         Raises
         ------
-        NotFound
+        BadReply
             If there is no service at the endpoint.
         FlowError
             If it cannot be asked.
@@ -62,8 +62,9 @@ class FlowService:
                 "GET", endpoint + "/", what="reach the service", path=endpoint
             )
         except NotFound as error:
+            # Not NotFound: nothing may take this for an empty tree.
             raise failure(
-                NotFound,
+                BadReply,
                 f"no flowServ API there: {error.service_message or 'not found'}; check the URL of "
                 "the API root (flowServ's own is /flowserv/api/v1)",
                 endpoint,
