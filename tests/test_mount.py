@@ -297,6 +297,21 @@ print(json.loads(data)["id"] == "{active.id}")"""
     assert python(script.strip(), active.path) == "True"
 
 
+def test_who_has_a_table_open_reads_all_of_it_when_it_is_shorter_for_the_next(
+    rest: Rest, group_id: str, group: Path
+) -> None:
+    runs = [Run(rest, group_id, group).ended() for _ in range(3)]
+    script = f"""
+import subprocess, time
+first = open("runs.jsonl", "rb")
+size = os.fstat(first.fileno()).st_size
+subprocess.run(["rm", "-r", "runs/{runs[0].id}", "runs/{runs[1].id}"], check=True)
+second = open("runs.jsonl", "rb")
+assert os.fstat(second.fileno()).st_size < size
+print(len(first.read()) == size, second.read().count(b"\\n"))"""
+    assert python(script.strip(), group) == "True 1"
+
+
 def test_results_of_a_run_read_while_another_is_active(run: Run, active: Run) -> None:
     assert "Hello" in out("cat outputs/*/*", run.path)
     assert out("ls results", active.path) == ""

@@ -14,6 +14,7 @@ from flowfs.filesystem import FlowFileSystem
 from flowfs.mount.drafts import DraftHandle, Drafts
 from flowfs.mount.handles import Handle, Handles, SnapshotHandle, StreamHandle
 from flowfs.mount.writing import CancelHandle, NewRunHandle, process_of
+from flowfs.service.runs import ENDED_STATES
 from flowfs.tree import Node
 
 __all__ = ["Opened", "Opening"]
@@ -92,9 +93,11 @@ class Opening:
             lasts = not source.whole or content.known_size(source) is not None
             stream = StreamHandle(node.path, content.open(source))
             return Opened(stream, self._now_cached(node.path, source.key if lasts else None))
+        lasts = self._lasts(node)
         snapshot = SnapshotHandle(node.path, entries.read(node))
-        if self._differs(snapshot):
-            # The kernel's one cache has another's bytes: these must pass by it.
+        if not lasts:
+            # The kernel has one cache and one size for all who have a file open, and the next
+            # may get to see another one.
             snapshot.direct_io = True
             self._now_cached(node.path, None)
             return Opened(snapshot)
@@ -171,11 +174,12 @@ class Opening:
             state = self._fs.entries.entry(_parent(node), ask=False)["state"]
             raise failure(InvalidRunState, f"the run is in state {state}: it has ended", node.path)
 
-    def _differs(self, snapshot: SnapshotHandle) -> bool:
-        return any(
-            isinstance(other, SnapshotHandle) and other.data != snapshot.data
-            for other in self._handles.at(snapshot.path)
-        )
+    def _lasts(self, node: Node) -> bool:
+        """Tell whether a file made here is the same whenever it is opened: of an ended run."""
+        if "run" not in node.names:
+            return False
+        handle = self._fs.catalog.known_run(self._fs.entries.run_id(node))
+        return handle is not None and handle.get("state") in ENDED_STATES
 
     def _now_cached(self, path: str, what: object) -> bool:
         """Note what the kernel gets to see of a file; tell whether it has that already."""
