@@ -42,7 +42,7 @@ from flowfs.service import (
     find_credentials,
 )
 from flowfs.service import session as session_module
-from flowfs.service.deadline import Watch
+from flowfs.service.deadline import Watch, _keeper
 
 TOKEN = "t0ken-that-nobody-may-see"
 HANDLE = {"id": "abc", "state": "RUNNING"}
@@ -193,6 +193,13 @@ class TestDeadline:
 
     def test_very_long_timeouts_are_fine(self, server: StandIn, make: Make) -> None:
         assert make(timeout=1e9).workflows.list_workflows()
+
+    def test_what_is_over_is_not_kept_until_its_time(self) -> None:
+        ends = time.monotonic() + 1000
+        for number in range(100):
+            with Watch(ends + number, 10):
+                pass
+        assert len([each for each in _keeper._heap if each[0] >= ends]) <= 1
 
     def test_a_watch_has_no_say_over_a_connection_that_went_back(
         self, server: StandIn, flow: FlowService

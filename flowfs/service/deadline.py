@@ -120,6 +120,9 @@ class _Keeper:
 
     def add(self, watch: Watch) -> None:
         with self._changed:
+            # Those that are over need not wait for their time, which may be hours.
+            while self._heap and self._heap[0][2].off:
+                heapq.heappop(self._heap)
             heapq.heappush(self._heap, (watch.at, next(self._serial), watch))
             if self._thread is None:
                 self._thread = threading.Thread(
