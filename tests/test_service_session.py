@@ -948,6 +948,15 @@ class TestUnclearStart:
         with pytest.raises(UnclearStart, match="does not list its runs now"):
             flow.runs.start_run(server.routes.group, names_argument(server))
 
+    def test_a_slow_service_is_not_asked_for_long(self, server: StandIn, make: Make) -> None:
+        for _ in range(5):
+            server.routes.add_run()
+        server.on("POST", ".*", Reply(500))
+        server.on("GET", "/runs/.*", Reply(body=HANDLE, drip="headers", pause=0.005))
+        with pytest.raises(UnclearStart, match="too slow to tell which"):
+            make(timeout=0.6).runs.start_run(server.routes.group, names_argument(server))
+        assert server.count("GET", "/runs/.*") < 5
+
     @pytest.mark.parametrize(
         ("reply", "kind"),
         [

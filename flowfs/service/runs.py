@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -296,6 +297,7 @@ class RemoteRunService:
     ) -> UnclearStart:
         """Say that a run may have started, and which one if the service lists it."""
         run_ids: tuple[str, ...] = ()
+        ends = time.monotonic() + self.session.timeout  # whoever waits has waited already
         try:
             newest = sorted(
                 self.list_runs(group_id)["runs"],
@@ -304,6 +306,9 @@ class RemoteRunService:
             )
             which = "the service lists no run with these arguments yet"
             for run in newest[:_SUSPECTS]:
+                if time.monotonic() > ends:
+                    which = "the service is too slow to tell which"
+                    break
                 if self._arguments_of(run["id"]) == arguments:
                     run_ids = (run["id"],)
                     which = (
