@@ -368,6 +368,14 @@ class TestSizes:
             content.forget(source)
         assert server.count() == 2
 
+    def test_what_may_have_broken_off_unnoticed_is_not_kept(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=SMALL, length=False, ranges=False, cut=1000), None)
+        source = make(SMALL)
+        assert content.read(source, 0, None) == SMALL[:1000]  # nothing tells that it is not all
+        assert content.read(source, 0, None) == SMALL
+
 
 class TestArchives:
     def test_eight_threads_read_one_download(

@@ -151,7 +151,8 @@ class Store:
                     f"the reply broke off after {start + len(data)} of {known} bytes",
                     body.name,
                 )
-            if whole and len(data) <= _SMALL:
+            # Where no length is told, nobody knows whether that was all.
+            if whole and body.total is not None and len(data) <= _SMALL:
                 self._keep(source, data)
             return data
 
