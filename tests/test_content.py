@@ -7,6 +7,7 @@ import io
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -432,6 +433,29 @@ class TestArchives:
         for file in (first, second):
             file.close()
         assert server.count("GET", ARCHIVE) == 2
+
+    def test_one_that_does_not_come_is_not_waited_for_in_turn(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        all_ask = threading.Barrier(4)
+
+        def refuse(asked: Asked) -> Reply:
+            time.sleep(0.3)  # the others wait for this one
+            return Reply(500, {"message": "no"})
+
+        def open_it() -> FlowError:
+            all_ask.wait()
+            with pytest.raises(BadReply, match="no") as caught:
+                content.open(archive)
+            return caught.value
+
+        server.on("GET", ARCHIVE, refuse)
+        with ThreadPoolExecutor(4) as pool:
+            errors = [pool.submit(open_it) for _ in range(4)]
+        assert len({id(error.result()) for error in errors}) == 4
+        assert server.count("GET", ARCHIVE) == 1
+        server.on("GET", ARCHIVE, None)
+        assert content.read(archive, 0, None)
 
     def test_a_part_for_the_whole_is_an_error(
         self, server: StandIn, content: Content, archive: Source

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
-from flowfs.errors import BadReply, FlowError, NotFound, failure
+from flowfs.errors import BadReply, FlowError, NotFound, again, failure
 from flowfs.service.body import Body
 
 __all__ = ["Store"]
@@ -16,6 +17,14 @@ _SMALL = 1 << 16  # bytes; what a question for the size brings along
 _SMALL_BOUND = 1 << 25  # bytes of small files kept
 _SIZES_BOUND = 200_000
 _SPOOLS_BOUND = 1 << 30  # bytes of archives kept
+
+
+@dataclass
+class _Opening:
+    """An archive that is being asked for, and why it did not come."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failed: FlowError | None = None
 
 
 class Store:
@@ -32,7 +41,7 @@ class Store:
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
         self._small_held = 0
         self._spools: OrderedDict[tuple[str, ...], Spool] = OrderedDict()
-        self._opening: dict[tuple[str, ...], threading.Lock] = {}
+        self._opening: dict[tuple[str, ...], _Opening] = {}
 
     # -- sizes -------------------------------------------------------------
 
@@ -198,15 +207,23 @@ class Store:
     def spool(self, source: Source) -> Spool:
         """Return an archive's bytes; one request, unless they are kept. To be released."""
         with self._lock:
-            opening = self._opening.setdefault(source.key, threading.Lock())
-        with opening:  # one request however many open it; other files are not held up
+            opening = self._opening.setdefault(source.key, _Opening())
+        with opening.lock:  # one request however many open it; other files are not held up
             with self._lock:
                 spool = self._spools.get(source.key)
                 if spool is not None and not spool.failed:
                     self._spools.move_to_end(source.key)
                     spool.users += 1
                     return spool
-            spool = Spool(self._whole(source))
+            if opening.failed is not None:  # who waited for it has waited long enough
+                raise again(opening.failed)
+            try:
+                spool = Spool(self._whole(source))
+            except FlowError as error:
+                opening.failed = error
+                with self._lock:
+                    self._opening.pop(source.key, None)
+                raise
             with self._lock:
                 spool.users += 1
                 self._spools[source.key] = spool
