@@ -310,6 +310,16 @@ class TestRuns:
         with pytest.raises(NotFound):
             known.run(group, runs[0])
 
+    def test_what_is_not_found_is_listed_no_more(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        run = server.routes.add_run()["id"]
+        assert run in known.runs(group)
+        del server.routes.runs[run]
+        with pytest.raises(NotFound):
+            known.run(group, run)
+        assert run not in known.runs(group)
+
     def test_a_listing_that_fails_is_an_error_not_an_absence(
         self, server: StandIn, known: Catalog, clock: Clock, group: str
     ) -> None:

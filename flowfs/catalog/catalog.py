@@ -160,6 +160,8 @@ class Catalog:
                 fetched = self.service.runs.get_run(run_id)
             except NotFound:
                 self._forget_run(run_id)
+                if run_id in (self._runs.peek(group_id) or ()):
+                    self._runs.drop(group_id)
                 raise
             with self._lock:
                 self._seen[run_id] = time.monotonic()
