@@ -376,6 +376,10 @@ class TestUploads:
         with pytest.raises(InvalidArguments, match="invalid name"):
             flow.uploads.upload_file(group, io.BytesIO(b"data"), "日本")
 
+    def test_a_name_that_is_no_utf_8_is_einval(self, flow: FlowService, group: str) -> None:
+        with pytest.raises(InvalidArguments, match="no UTF-8"):
+            flow.uploads.upload_file(group, io.BytesIO(b"data"), "half \ud800.txt")
+
     def test_an_upload_begins_where_the_file_stands_and_tells_its_progress(
         self, flow: FlowService, group: str
     ) -> None:

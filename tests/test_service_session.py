@@ -41,7 +41,7 @@ from flowfs.service import (
     Session,
     find_credentials,
 )
-from flowfs.service import session as session_module
+from flowfs.service import exchange as exchange_module
 from flowfs.service.deadline import Watch, _keeper
 
 TOKEN = "t0ken-that-nobody-may-see"
@@ -224,7 +224,7 @@ class TestUploading:
     def test_a_slow_receiver_has_the_whole_timeout_for_each_part(
         self, listener: socket.socket, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session_module, "_MAX_CONNECT", 0.2)
+        monkeypatch.setattr(exchange_module, "_MAX_CONNECT", 0.2)
 
         def serve() -> None:
             connection, _ = listener.accept()

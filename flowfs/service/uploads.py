@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from urllib3.fields import RequestField
 
-from flowfs.errors import BadReply, failure
+from flowfs.errors import BadReply, InvalidArguments, failure
 from flowfs.service.body import Body
 from flowfs.service.descriptor import ServiceDescriptor
 from flowfs.service.json_shapes import object_of, objects_in
@@ -110,7 +110,12 @@ class UploadService:
         """
         what = f"upload {name!r} to group {group_id!r}"
         path = f"groups/{group_id}/uploads/{name}"
-        form = _Form(file, name, progress)
+        try:
+            form = _Form(file, name, progress)
+        except UnicodeEncodeError:
+            raise failure(
+                InvalidArguments, f"cannot {what}: the name is no UTF-8", ascii(path)
+            ) from None
         reply = self._session.upload(
             self._urls("files:upload", userGroupId=group_id),
             form,  # its length is known, so that it is not sent chunked
@@ -151,7 +156,7 @@ class _Form:
         field = RequestField(name=self._FIELD, data=b"", filename=name)
         field.make_multipart(content_type="application/octet-stream")
         self.content_type = f"multipart/form-data; boundary={boundary}"
-        self._head = f"--{boundary}\r\n{field.render_headers()}".encode("utf-8", "surrogateescape")
+        self._head = f"--{boundary}\r\n{field.render_headers()}".encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._file = file
         self._name = name

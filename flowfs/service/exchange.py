@@ -1,0 +1,270 @@
+"""One act on the service: its attempts, redirects and deadline, and how failures are told."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import urljoin
+
+import requests
+
+from flowfs.errors import (
+    BadReply,
+    ConnectionFailed,
+    FlowError,
+    ServiceBusy,
+    failure,
+    from_reply,
+)
+from flowfs.service.credentials import Credentials
+from flowfs.service.deadline import Watch
+from flowfs.service.descriptor import origin_of
+from flowfs.service.faults import late, network_failure, unclear
+
+__all__ = ["Exchange", "Transport"]
+
+logger = logging.getLogger("flowfs.service")
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_RETRY_STATUS = frozenset({429, 502, 503, 504})
+_RETRY_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+_MAX_CONNECT = 10.0  # seconds
+_MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
+_MAX_JSON = 1 << 29  # bytes
+_MAX_ERROR_BODY = 1 << 16  # bytes
+
+
+class Transport(Protocol):
+    """What sends single requests; :class:`~flowfs.service.session.Session` is one."""
+
+    credentials: Credentials
+    timeout: float
+    retries: int
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: Any,
+        timeout: tuple[float, float],
+        with_token: bool,
+    ) -> requests.Response:
+        """Send one request as it is; no retry, no redirect."""
+        ...
+
+    def may_see_token(self, url: str) -> bool:
+        """Tell whether a URL is of the origin that the token is for."""
+        ...
+
+
+class Exchange:
+    """One act on the service: its attempts, their deadline, and how failures are told."""
+
+    def __init__(
+        self,
+        session: Transport,
+        method: str,
+        what: str,
+        path: str,
+        *,
+        bulk: bool = False,
+        hint: str | None = None,
+    ) -> None:
+        self._session = session
+        self._method = method
+        self._what = what
+        self._path = path
+        self._bulk = bulk  # the request moves bulk data, not only the reply
+        self._hints = {400: hint} if hint else {}
+        self._ends = time.monotonic() + session.timeout
+        self._delete_unclear = False
+
+    def run(self, attempt: Callable[[], Any]) -> Any:
+        """Make attempts until one succeeds, may not be repeated, or time is up."""
+        left = self._session.retries if self._method in _RETRY_METHODS else 0
+        for count in range(left + 1):
+            try:
+                return attempt()
+            except FlowError as error:
+                if error.status == 404 and self._delete_unclear:
+                    return b""  # the first DELETE arrived after all
+                pause = self._pause(error, count)
+                if count == left or pause is None:
+                    raise
+                self._delete_unclear |= self._method == "DELETE" and error.unclear
+                logger.debug("%s %s: %s; again in %.2f s", self._method, self._path, error, pause)
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _pause(self, error: FlowError, count: int) -> float | None:
+        """Return how long to wait before another attempt; None: do not."""
+        if error.status is not None and error.status not in _RETRY_STATUS:
+            return None
+        if error.status is None and not isinstance(error, (ConnectionFailed, BadReply)):
+            return None
+        pause = error.retry_after or random.uniform(0.5, 1) * 0.1 * 2**count
+        if pause > _MAX_PAUSE or time.monotonic() + pause > self._ends:
+            return None
+        return pause
+
+    def text(self, url: str, headers: Mapping[str, str], data: Any) -> bytes:
+        """Send a request and read its whole reply within the deadline."""
+        ends = self._ends if not self._bulk else float("inf")
+        with Watch(ends, self._session.timeout) as watch:
+            response = self._follow(url, headers, data, watch)
+            try:
+                pieces, size = [], 0
+                while piece := response.raw.read(1 << 16, decode_content=True):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > _MAX_JSON:
+                        raise unclear(
+                            failure(
+                                BadReply,
+                                f"cannot {self._what}: the reply is over {_MAX_JSON >> 20} MiB",
+                                self._path,
+                            )
+                        )
+                    if time.monotonic() > ends:
+                        watch.expired = True
+                        raise TimeoutError
+                if watch.cut:  # this end of the body is our own doing
+                    raise TimeoutError
+            except FlowError:
+                raise
+            except Exception as error:
+                raise self.translate(error, expired=watch.expired) from error
+            finally:
+                response.close()
+            return b"".join(pieces)
+
+    def headers(self, url: str, headers: Mapping[str, str], data: Any) -> requests.Response:
+        """Send a request and return its reply once the headers are there, body unread."""
+        with Watch(self._ends, self._session.timeout) as watch:
+            response = self._follow(url, headers, data, watch)
+            if watch.cut:
+                response.close()
+                raise self._late()
+            return response
+
+    def _follow(
+        self, url: str, headers: Mapping[str, str], data: Any, watch: Watch
+    ) -> requests.Response:
+        with_token = True
+        for _ in range(_MAX_REDIRECTS + 1):
+            with_token = with_token and self._session.may_see_token(url)
+            response = self._send(url, headers, data, with_token, watch)
+            if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+                return self._checked(response, watch)
+            location = response.headers["Location"]
+            response.close()
+            if self._method not in ("GET", "HEAD"):
+                raise failure(
+                    BadReply,
+                    f"cannot {self._what}: the service redirects to {location!r}; "
+                    "use that address as the endpoint if it is the right one",
+                    self._path,
+                    status=response.status_code,
+                )
+            url = self._target(url, location, response.status_code)
+        raise failure(
+            BadReply,
+            f"cannot {self._what}: more than {_MAX_REDIRECTS} redirects",
+            self._path,
+            status=response.status_code,
+        )
+
+    def _target(self, url: str, location: str, status: int) -> str:
+        """Return where a redirect leads; only to another http(s) URL."""
+        try:
+            target = urljoin(url, location)
+            if origin_of(target)[0] in ("http", "https"):
+                return target
+        except ValueError:
+            pass
+        raise failure(
+            BadReply,
+            f"cannot {self._what}: the service redirects to {location!r}, which is no address",
+            self._path,
+            status=status,
+        )
+
+    def _send(
+        self, url: str, headers: Mapping[str, str], data: Any, with_token: bool, watch: Watch
+    ) -> requests.Response:
+        begun = time.monotonic()
+        patience = self._session.timeout
+        left = patience if self._bulk else self._ends - begun
+        if left <= 0:
+            raise self._late()
+        # That the headers come in time is the watch's business; the second of the two holds
+        # for each stretch of the body too.
+        timeout = (min(left, _MAX_CONNECT), patience)
+        try:
+            response = self._session.send(self._method, url, headers, data, timeout, with_token)
+        except Exception as error:
+            local = getattr(data, "error", None)
+            if local is not None:
+                raise local from None  # what was to be uploaded cannot be read
+            raise self.translate(error, expired=watch.expired) from error
+        logger.debug(
+            "%s %s -> %d in %.3f s",
+            self._method,
+            url,
+            response.status_code,
+            time.monotonic() - begun,
+        )
+        return response
+
+    def _checked(self, response: requests.Response, watch: Watch) -> requests.Response:
+        if 200 <= response.status_code < 300:
+            return response
+        if response.status_code == 416 and "Content-Range" in response.headers:
+            return response  # nothing there: an empty body, whose header tells the size
+        try:
+            body = response.raw.read(_MAX_ERROR_BODY, decode_content=True)
+        except Exception:
+            body = b""
+        finally:
+            response.close()
+        if watch.expired:
+            raise self._late()
+        if token := self._session.credentials.token:
+            body = body.replace(token.encode(), b"...")  # said back to whoever sent it
+        hint = self._hints.get(response.status_code)
+        if response.status_code in (401, 403):
+            hint = self._session.credentials.hint()
+        error = from_reply(
+            response.status_code,
+            body,
+            self._path,
+            what=self._what,
+            hint=hint,
+        )
+        if isinstance(error, ServiceBusy):
+            error.retry_after = _seconds(response.headers.get("Retry-After"))
+        raise unclear(error) if response.status_code >= 500 else error
+
+    def _late(self) -> FlowError:
+        return late(self._what, self._path, self._session.timeout)
+
+    def translate(self, error: BaseException, *, expired: bool = False) -> FlowError:
+        """Make an error of flowfs of what was raised while this act was under way."""
+        if expired and not isinstance(error, FlowError):
+            return self._late()
+        return network_failure(
+            error, what=self._what, path=self._path, timeout=self._session.timeout
+        )
+
+
+def _seconds(value: str | None) -> float:
+    """Read Retry-After in seconds; a date or nonsense means: no advice."""
+    try:
+        return max(0.0, float(value)) if value else 0.0
+    except ValueError:
+        return 0.0
