@@ -483,6 +483,32 @@ class TestOwnChanges:
         known.start_run(group, {"names": "names.txt"}, about="new")
         assert known.refusal(group) is None
 
+    def test_a_refusal_of_the_service_names_the_same_place(
+        self, server: StandIn, known: Catalog, group: str, names: str
+    ) -> None:
+        known.uploads(group)
+        server.on("POST", ".*/runs", Reply(400, {"message": "no such luck"}))
+        with pytest.raises(InvalidArguments) as caught:
+            known.start_run(group, {"names": "names.txt"}, about="flow://host/groups/g/runs/new")
+        assert caught.value.filename == "flow://host/groups/g/runs/new"
+        refusal = known.refusal(group)
+        assert refusal is not None
+        assert refusal.startswith(b"flow://host/groups/g/runs/new: ")
+
+    def test_the_listing_has_a_run_that_is_known_to_have_ended_as_ended(
+        self, server: StandIn, known: Catalog, clock: Clock, group: str
+    ) -> None:
+        run = server.routes.add_run("RUNNING")["id"]
+        clock.now += 1
+        assert known.run(group, run)["state"] == "RUNNING"
+        clock.now += TTL - 0.5
+        assert known.runs(group)[run].state == "RUNNING"
+        server.routes.runs[run].update(state="SUCCESS", files=[])
+        clock.now += 1
+        assert known.run(group, run)["state"] == "SUCCESS"
+        assert known.runs(group)[run].state == "SUCCESS"
+        assert server.count("GET", f"/groups/{group}/runs") == 1
+
     def test_what_came_since_is_looked_for_before_a_run_is_refused(
         self, server: StandIn, known: Catalog, group: str
     ) -> None:

@@ -99,7 +99,16 @@ class Catalog:
             runs = self.service.runs.list_runs(group_id)["runs"]
             return self._learn_runs(group_id, runs, since)
 
-        return self._runs.get(group_id, fetch, refresh=refresh)
+        listed = self._runs.get(group_id, fetch, refresh=refresh)
+        # What has ended since it was listed: all that is told of a run must agree.
+        ended = {
+            run_id: RunRecord.of(handle)
+            for run_id, record in listed.items()
+            if record.active
+            and (handle := self._handles.peek(run_id)) is not None
+            and _has_ended(handle)
+        }
+        return listed | ended if ended else listed
 
     def _learn_runs(
         self, group_id: str, runs: list[dict[str, Any]], since: int
@@ -233,6 +242,7 @@ class Catalog:
         try:
             handle = self._start(group_id, arguments, about)
         except FlowError as error:
+            error.filename = about
             self.refused(group_id, error)
             raise
         finally:
