@@ -25,7 +25,8 @@ from support import Rest, wait_until
 
 from flowfs.cli.serve import serve
 from flowfs.embedded import EmbeddedService, sample
-from flowfs.errors import FlowError
+from flowfs.embedded.directory import DataDirectory
+from flowfs.errors import DirectoryNotEmpty, FlowError
 
 
 @pytest.fixture
@@ -438,11 +439,28 @@ def test_its_instructions_are_lines_to_paste(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "service.log").stat().st_size > 0
 
 
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(DirectoryNotEmpty, match="no service has kept its data there"):
+        DataDirectory(tmp_path).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_a_directory_that_is_empty_or_of_an_earlier_service_is_taken(tmp_path: Path) -> None:
+    for _ in range(2):
+        with DataDirectory(tmp_path) as data:
+            data.log.touch()
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
 @pytest.mark.service
 def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(FlowError, match=f"cannot listen on port {port}"):
+        words = f"cannot listen on port {port}: Address already in use"
+        with pytest.raises(FlowError, match=words):
             EmbeddedService.start(port=port)
 
 

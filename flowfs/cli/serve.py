@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Data directory, which survives; without it a temporary one, removed at the end.",
+    help="Data directory, new or of an earlier start; without it a temporary one, removed at the"
+    " end.",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port; 0 (default): a free one."

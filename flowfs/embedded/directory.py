@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from flowfs.errors import ServiceBusy, failure
+from flowfs.errors import DirectoryNotEmpty, ServiceBusy, failure
 
 
 class DataDirectory:
@@ -23,7 +23,8 @@ class DataDirectory:
     Parameters
     ----------
     path : Path, optional
-        Where; made if it is not there. None makes a temporary one.
+        Where; made if it is not there, else empty or of an earlier service. None makes a
+        temporary one.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -72,8 +73,16 @@ class DataDirectory:
             file.write(password + "\n")
         return password
 
+    def _refuse_what_is_of_others(self) -> None:
+        """Leave a directory alone that holds something, and nothing of a service."""
+        names = {entry.name for entry in self.path.iterdir()}
+        if names and "lock" not in names:
+            message = "the directory is not empty, and no service has kept its data there"
+            raise failure(DirectoryNotEmpty, message, self.path)
+
     def __enter__(self) -> DataDirectory:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._refuse_what_is_of_others()
         self.path.chmod(0o700)
         self._lock = open(self.path / "lock", "w")
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -108,8 +109,12 @@ def serve(
         try:
             server.prepare()
         except OSError as error:
-            message = f"cannot listen on port {port}: {error.strerror or error}"
-            raise failure(ConnectionFailed, message, errno=error.errno) from None
+            # cheroot's error has the socket's in its words only.
+            said = re.search(r"\[Errno (\d+)\]", str(error))
+            code = int(said[1]) if said else error.errno
+            why = os.strerror(code) if code else str(error)
+            message = f"cannot listen on port {port}: {why}"
+            raise failure(ConnectionFailed, message, errno=code) from None
         port = server.bind_addr[1]
         service = None
         try:
