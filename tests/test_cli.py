@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import flowfs
-from flowfs.cli import cli
+from flowfs.cli import _hint, cli
+from flowfs.errors import ConnectionFailed, NotFound, failure
 
 COMMANDS = sorted(cli.list_commands(None))  # type: ignore[arg-type]
 
@@ -50,6 +52,20 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     done = run("fly")
     assert done.returncode == 2
     assert "No such command 'fly'" in done.stderr
+
+
+def test_where_nothing_names_a_service_the_error_says_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for part in ("PROTOCOL", "HOST", "PORT", "PATH"):
+        monkeypatch.delenv(f"FLOWSERV_API_{part}", raising=False)
+    error = failure(ConnectionFailed, "no", "http://localhost:5000/flowserv/api/v1")
+    assert "'flowfs login URL'" in _hint(error)
+    assert _hint(failure(ConnectionFailed, "no", "http://elsewhere/flowserv/api/v1")) == ""
+    assert _hint(failure(NotFound, "no", "http://localhost:5000/flowserv/api/v1")) == ""
+    monkeypatch.setenv("FLOWSERV_API_HOST", "localhost")
+    assert _hint(error) == ""
 
 
 def test_an_error_is_one_line_on_stderr_and_exit_code_1() -> None:

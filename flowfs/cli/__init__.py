@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from flowfs import __version__
-from flowfs.errors import FlowError, describe
+from flowfs.errors import ConnectionFailed, FlowError, describe
 
 _COMMANDS = {
     "demo": "flowfs.cli.demo",
@@ -45,6 +45,18 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+def _hint(error: OSError) -> str:
+    """Return what to do where no service answers because none was named."""
+    from flowfs.service.credentials import saved_logins
+    from flowfs.service.endpoint import endpoint_from_environment, environment_names_endpoint
+
+    if not isinstance(error, ConnectionFailed) or environment_names_endpoint() or saved_logins():
+        return ""
+    if error.filename != endpoint_from_environment():
+        return ""
+    return " If it is another one, name it: 'flowfs login URL' or FLOWSERV_API_HOST and so on."
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr and exit code 1."""
     try:
@@ -52,5 +64,5 @@ def main() -> None:
     except (FlowError, OSError) as error:
         if "--debug" in sys.argv or os.environ.get("FLOWFS_DEBUG"):
             raise
-        click.echo(f"flowfs: {describe(error)}", err=True)
+        click.echo(f"flowfs: {describe(error)}{_hint(error)}", err=True)
         sys.exit(1)

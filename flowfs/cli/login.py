@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from flowfs.errors import AccessDenied, InvalidArguments, NotFound, failure
+from flowfs.errors import AccessDenied, FlowError, InvalidArguments, NotFound, failure
 from flowfs.filesystem.urls import parse_url
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
 from flowfs.service.client import FlowService
@@ -163,7 +163,11 @@ def _token_for(endpoint: str, username: str, password: str) -> str:
 
 
 def _whoami(endpoint: str, credentials: Credentials) -> str:
-    return str(FlowService(Session(endpoint, credentials)).users.whoami()["username"])
+    try:
+        return str(FlowService(Session(endpoint, credentials)).users.whoami()["username"])
+    except FlowError as error:
+        error.filename = endpoint
+        raise
 
 
 def _from_stdin(what: str) -> str:

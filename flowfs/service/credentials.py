@@ -106,7 +106,7 @@ def find_credentials(
     login = f"log in with 'flowfs login {endpoint}'"
     if token:
         return Credentials(str(token), "the option token", login)
-    advice = f"{login}, or pass token="
+    advice = f"{login}, or in Python pass token="
     from_environment = environ.get("FLOWSERV_ACCESS_TOKEN")
     if from_environment:
         named = endpoint if trust_environment else endpoint_from_environment(environ)
