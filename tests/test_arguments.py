@@ -225,6 +225,16 @@ def test_a_document_is_complete_at_its_last_bracket_and_never_invalid_before(
     assert parse_or_none(scanner.text) == parse_or_none(whole + after)
 
 
+@given(documents, st.sampled_from([None, 1]))
+@settings(deadline=None)
+def test_a_document_written_in_lines_is_not_invalid_before_its_last(document, indent):
+    whole = json.dumps(json.loads(document), indent=indent, separators=(" \n,", "\n : ")).encode()
+    scanner = Scanner()
+    for end in range(1, len(whole)):
+        assert scanner.feed(whole[end - 1 : end]).state is not State.INVALID
+    assert scanner.feed(whole[-1:]).state is State.COMPLETE
+
+
 def parse_or_none(data):
     try:
         return parse(data)
@@ -301,6 +311,11 @@ def test_a_beginning_is_incomplete(text):
         (b'{"a": 1, "a": 2}', "comes twice"),
         (b"[NaN]", "NaN is not JSON"),
         (b"{}{}", "several documents in one"),
+        (b"{not json\n", "at line 1 column 2"),
+        (b'{"a": 1,\n"b" 2\n', "at line 2 column 5"),
+        (b'{"a": "no end\n', "control character at line 1 column 14"),
+        (b"[tru\n", "at line 1 column 2"),
+        (b'{"a": \xff,\n', "not UTF-8"),
     ],
 )
 def test_what_can_never_be_one_document_is_invalid(text, message):

@@ -461,6 +461,18 @@ def test_half_a_document_is_refused_by_the_close_of_who_wrote_it(
     assert not exists(group / "runs/new.error")
 
 
+def test_a_line_that_begins_no_document_fails_where_the_shell_sees_it(
+    group: Path, group_id: str, rest: Rest
+) -> None:
+    # bash's echo takes no notice of an error at the close.
+    for broken in ("{not json", '{"names": names.txt', '{"names": "names.txt'):
+        done = sh(f"echo '{broken}' > runs/new", group)
+        assert done.returncode == 1
+        assert "Invalid argument" in done.stderr
+        assert "not JSON" in out("cat runs/new.error", group)
+    assert run_ids(rest, group_id) == []
+
+
 def test_several_documents_in_one_write_start_nothing(
     group: Path, group_id: str, rest: Rest
 ) -> None:

@@ -197,7 +197,8 @@ def decode(data: bytes | str, path: str | None = None) -> Any:
     try:
         document, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        _refuse(f"not JSON: {error.msg} at {_place(text, error.pos)}; correct it there", path)
+        what = error.msg.removesuffix(" at")
+        _refuse(f"not JSON: {what} at {_place(text, error.pos)}; correct it there", path)
     except RecursionError:
         _refuse("nested too deep to be read; use fewer levels of brackets", path)
     except _Unacceptable as error:
