@@ -121,8 +121,8 @@ class Stage:
         if not self._may_outlive:
             return EmbeddedService.start(directory)
         # One that is started as usual ends with the process that started it.
-        directory.mkdir(mode=0o700)
-        with open(directory / "start.log", "wb") as log:
+        start_log = self.directory / "service-start.log"
+        with open(start_log, "wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flowfs", "serve", "--json", "--dir", os.fspath(directory)],
                 stdin=subprocess.DEVNULL,
@@ -134,7 +134,7 @@ class Stage:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                said = (directory / "start.log").read_text("utf-8", "replace").strip()
+                said = start_log.read_text("utf-8", "replace").strip()
                 raise failure(FlowError, f"the embedded service has not started: {said}")
         except BaseException:
             _end(process)
