@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from flowfs.arguments import Scanner, State
-from flowfs.errors import FlowError, InvalidArguments, TooLarge, failure
+from flowfs.errors import FlowError, InvalidArguments, TooLarge, describe, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.filesystem.rendering import pretty_json
 from flowfs.filesystem.writing import reason_of
@@ -151,6 +151,12 @@ class NewRunHandle(_ActingHandle):
                 self._run = self._fs.start_run(self._group_id, self._scanner.text)
             except FlowError as error:
                 self._error = error  # the catalog has kept it already
+                raise
+            except BaseException as error:
+                # Whatever it was: a run may have started, and this file starts no other.
+                self._error = failure(
+                    FlowError, f"a run may have started: {describe(error)}", self.path
+                )
                 raise
             self._reply = pretty_json(self._run)
 
