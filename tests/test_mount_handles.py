@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import threading
 
 import pytest
-from support import wait_until
 
 from flowfs.errors import BadReply
 from flowfs.mount.handles import StreamHandle
@@ -57,23 +55,7 @@ def test_a_read_that_comes_a_little_early_is_read_up_to(
     assert reader.jumps == []
 
 
-def test_a_read_that_comes_far_too_early_lets_those_before_it_go_first(
-    handle: StreamHandle, reader: Recorded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flowfs.mount.handles._PATIENCE", 30.0)
-    early: list[bytes] = []
-    thread = threading.Thread(target=lambda: early.append(handle.read(MIB, 3 * MIB)))
-    thread.start()
-    # It waits, and holds up nobody.
-    wait_until(lambda: bool(handle._turn._waiters), 10, "the early read waits")  # type: ignore[attr-defined]
-    for start in (0, MIB, 2 * MIB):
-        assert handle.read(MIB, start) == part(start)
-    thread.join(10)
-    assert early == [part(3 * MIB)]
-    assert reader.jumps == []
-
-
-def test_a_jump_waits_for_nobody_for_long(handle: StreamHandle, reader: Recorded) -> None:
+def test_a_jump_is_one_jump(handle: StreamHandle, reader: Recorded) -> None:
     assert handle.read(100, 5 * MIB) == part(5 * MIB, 100)
     assert handle.read(100, 0) == part(0, 100)
     assert handle.read(100, 7 * MIB) == part(7 * MIB, 100)

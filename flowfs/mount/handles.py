@@ -15,9 +15,6 @@ __all__ = ["Handle", "Handles", "SnapshotHandle", "StreamHandle"]
 # comes early is served by reading on, and what that passed is kept for those still to come.
 _AHEAD = 1 << 20  # bytes
 _KEPT = 1 << 22  # bytes
-# One that comes so early that it may be a jump waits a moment for those before it.
-_FAR_AHEAD = 1 << 24  # bytes
-_PATIENCE = 0.05  # seconds
 
 
 class Handle:
@@ -103,8 +100,7 @@ class StreamHandle(Handle):
         except BaseException:
             reader.close()
             raise
-        self._turn = threading.Condition()
-        self._in_order = True  # whether the last reads followed one another
+        self._lock = threading.Lock()
         self._window: deque[bytes] = deque()  # what was read last, without a gap
         self._start = self._end = 0  # of the window, in the file
 
@@ -119,11 +115,8 @@ class StreamHandle(Handle):
         end = min(offset + size, self.size)
         if end <= offset:
             return b""
-        with self._turn:
-            if self._in_order and self._end + _AHEAD < offset <= self._end + _FAR_AHEAD:
-                self._turn.wait_for(lambda: offset <= self._end + _AHEAD, _PATIENCE)
-            self._in_order = self._start <= offset <= self._end + _AHEAD
-            if not self._in_order:
+        with self._lock:
+            if not self._start <= offset <= self._end + _AHEAD:
                 self._window.clear()
                 self._start = self._end = self._reader.seek(offset)
             while self._end < end:
@@ -137,7 +130,6 @@ class StreamHandle(Handle):
             data = self._cut(offset, end)
             while self._end - self._start - len(self._window[0]) >= _KEPT:
                 self._start += len(self._window.popleft())
-            self._turn.notify_all()
             return data
 
     def _cut(self, offset: int, end: int) -> bytes:
@@ -153,7 +145,7 @@ class StreamHandle(Handle):
 
     def release(self) -> None:
         """Close it and its connection."""
-        with self._turn:
+        with self._lock:
             self._reader.close()
 
 
