@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowfs import FlowFileSystem
-from flowfs.errors import FlowError
+from flowfs.errors import FlowError, TooLarge
 from flowfs.mount.writing import NewRunHandle
 from flowfs.tree import parse
 
@@ -36,3 +36,17 @@ def test_a_file_whose_start_failed_in_an_unforeseen_way_starts_no_other() -> Non
     handle.release()
 
     assert fs.starts == 1
+
+
+def test_arguments_that_are_too_large_are_refused_as_in_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowfs.filesystem.writing._MAX_DOCUMENT", 4)
+    fs = FlowFileSystem("http://127.0.0.1:1/api", token="t", skip_instance_cache=True)
+    handle = NewRunHandle(fs, parse("groups/G/runs/new"))
+
+    handle.write(b"{", 0)
+    with pytest.raises(TooLarge, match="start no run"):
+        handle.write(b'"a": 1}', 1)
+
+    assert b"start no run" in (fs.catalog.refusal("G") or b"")

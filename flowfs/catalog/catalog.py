@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from flowfs import arguments as documents
 from flowfs.arguments import Uploads
@@ -22,8 +22,6 @@ from flowfs.service.client import FlowService
 from flowfs.service.runs import ENDED_STATES
 
 __all__ = ["Catalog"]
-
-T = TypeVar("T")
 
 
 def _has_ended(handle: Mapping[str, Any]) -> bool:

@@ -52,11 +52,6 @@ class Spool:
         """Whether the rest can never come: the reply broke off."""
         return self._failed is not None
 
-    @property
-    def held(self) -> int:
-        """Bytes kept so far."""
-        return self._have
-
     def size(self) -> int:
         """Return how many bytes it has; reads to the end where the service did not say."""
         if self._length is None:

@@ -198,6 +198,12 @@ def _raised_around() -> BaseException | None:
     return None
 
 
+def check_document_size(size: int, where: str) -> None:
+    """Raise TooLarge if arguments of a run have more bytes than are taken."""
+    if size > _MAX_DOCUMENT:
+        raise failure(TooLarge, f"arguments of over {_MAX_DOCUMENT >> 20} MiB start no run", where)
+
+
 class NewRunFile(OutgoingFile):
     """``runs/new``: the arguments of a run, which starts when the file is closed.
 
@@ -224,10 +230,7 @@ class NewRunFile(OutgoingFile):
 
     def _act(self, buffer: IO[bytes]) -> None:
         document = buffer.read(_MAX_DOCUMENT + 1)
-        if len(document) > _MAX_DOCUMENT:
-            raise failure(
-                TooLarge, f"arguments of over {_MAX_DOCUMENT >> 20} MiB start no run", self.url
-            )
+        check_document_size(len(document), self.url)
         if document.strip():
             self.run = self._start(document)
 

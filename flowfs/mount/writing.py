@@ -9,14 +9,13 @@ from flowfs.arguments import Scanner, State
 from flowfs.errors import FlowError, InvalidArguments, TooLarge, describe, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.filesystem.rendering import pretty_json
-from flowfs.filesystem.writing import reason_of
+from flowfs.filesystem.writing import check_document_size, reason_of
 from flowfs.mount.handles import Handle
 from flowfs.tree import Node
 
 __all__ = ["CancelHandle", "NewRunHandle", "process_of"]
 
 _BLANKS = b" \t\r\n"
-_MAX_DOCUMENT = 1 << 26  # bytes of arguments; no sensible run has more
 _MAX_REASON = 1 << 20  # bytes
 
 
@@ -135,12 +134,12 @@ class NewRunHandle(_ActingHandle):
             raise
 
     def _take(self, data: bytes) -> None:
-        if self._written > _MAX_DOCUMENT:
-            self._error = failure(
-                TooLarge, f"arguments of over {_MAX_DOCUMENT >> 20} MiB start no run", self.path
-            )
-            self._refuse(self._error)
-            raise self._error
+        try:
+            check_document_size(self._written, self.path)
+        except FlowError as error:
+            self._error = error
+            self._refuse(error)
+            raise
         progress = self._scanner.feed(data)
         if progress.state is State.INVALID:
             self._error = failure(InvalidArguments, progress.message, self.path)

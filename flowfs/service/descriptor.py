@@ -228,11 +228,3 @@ def origin_of(url: str) -> tuple[str, str, int]:
     scheme = parts.scheme.lower()
     port = parts.port or {"http": 80, "https": 443}.get(scheme, 0)
     return scheme, (parts.hostname or "").lower(), port
-
-
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.I)
-
-
-def is_absolute(url: str) -> bool:
-    """Tell whether a URL names a scheme and host of its own."""
-    return bool(_SCHEME.match(url))
