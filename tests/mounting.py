@@ -17,7 +17,7 @@ from pathlib import Path
 from support import wait_until
 
 from flowfs.embedded import EmbeddedService
-from flowfs.mount.process import mounts
+from flowfs.fuse.process import mounts
 
 __all__ = ["command_environment", "flowfs", "mounted", "serve_mount"]
 

@@ -156,7 +156,7 @@ LAYERS = [
     {"tree"},
     {"catalog", "content"},
     {"filesystem"},
-    {"mount"},
+    {"fuse"},
     {"cli", "demo", "__main__"},
 ]
 

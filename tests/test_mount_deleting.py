@@ -8,7 +8,7 @@ from support import Rest
 from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
 from flowfs.errors import DirectoryNotEmpty, InvalidRunState, NotFound, NotPermitted
-from flowfs.mount.deleting import Deletions
+from flowfs.fuse.deleting import Deletions
 from flowfs.tree import Node
 
 FILES = ("handle.json", "arguments.json", "archive.tar.gz", "outputs/results/greetings.txt")

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from flowfs.errors import BadReply
-from flowfs.mount.handles import StreamHandle
+from flowfs.fuse.handles import StreamHandle
 
 MIB = 1 << 20
 DATA = bytes(range(256)) * (8 * MIB // 256)

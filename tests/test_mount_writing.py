@@ -8,7 +8,7 @@ import pytest
 
 from flowfs import FlowFileSystem
 from flowfs.errors import FlowError, TooLarge
-from flowfs.mount.writing import NewRunHandle
+from flowfs.fuse.writing import NewRunHandle
 from flowfs.tree import parse
 
 

@@ -59,7 +59,7 @@ def mount(
     token is taken from FLOWSERV_ACCESS_TOKEN or from `flowfs login`, never from here.
     """
     from flowfs.filesystem import FlowFileSystem
-    from flowfs.mount import mount as serve
+    from flowfs.fuse import mount as serve
 
     if len(arguments) > 2:
         raise click.UsageError(f"one URL and one directory: {' '.join(arguments)}")
@@ -103,7 +103,7 @@ def mount(
 @click.option("--lazy", is_flag=True, help="Out of sight now, ended when nobody uses it.")
 def umount(directory: str, lazy: bool) -> None:
     """End the mount on DIR. One whose process has died is cleared away."""
-    from flowfs.mount import unmount
+    from flowfs.fuse import unmount
 
     unmount(directory, lazy=lazy)
 

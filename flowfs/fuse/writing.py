@@ -10,7 +10,7 @@ from flowfs.errors import FlowError, InvalidArguments, TooLarge, describe, failu
 from flowfs.filesystem import FlowFileSystem
 from flowfs.filesystem.rendering import pretty_json
 from flowfs.filesystem.writing import check_document_size, reason_of
-from flowfs.mount.handles import Handle
+from flowfs.fuse.handles import Handle
 from flowfs.tree import Node
 
 __all__ = ["CancelHandle", "NewRunHandle", "process_of"]

@@ -1,5 +1,5 @@
 """The tree as a FUSE mount: operations over :class:`~flowfs.FlowFileSystem`."""
 
-from flowfs.mount.process import mount, unmount
+from flowfs.fuse.process import mount, unmount
 
 __all__ = ["mount", "unmount"]

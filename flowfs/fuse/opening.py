@@ -11,9 +11,9 @@ from hashlib import blake2b
 from flowfs import tree
 from flowfs.errors import InvalidRunState, IsADirectory, NotFound, NotPermitted, failure
 from flowfs.filesystem import FlowFileSystem
-from flowfs.mount.drafts import DraftHandle, Drafts
-from flowfs.mount.handles import Handle, Handles, SnapshotHandle, StreamHandle
-from flowfs.mount.writing import CancelHandle, NewRunHandle, process_of
+from flowfs.fuse.drafts import DraftHandle, Drafts
+from flowfs.fuse.handles import Handle, Handles, SnapshotHandle, StreamHandle
+from flowfs.fuse.writing import CancelHandle, NewRunHandle, process_of
 from flowfs.service.runs import ENDED_STATES
 from flowfs.tree import Node
 

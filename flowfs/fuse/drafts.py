@@ -11,7 +11,7 @@ from typing import IO
 
 from flowfs.errors import FlowError
 from flowfs.filesystem import FlowFileSystem
-from flowfs.mount.handles import Handle
+from flowfs.fuse.handles import Handle
 from flowfs.names import from_name
 from flowfs.tree import Node
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,8 +22,9 @@ from flowfs.errors import (
     failure,
 )
 from flowfs.filesystem import FlowFileSystem
-from flowfs.mount.binding import load
-from flowfs.mount.operations import Operations
+from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.binding import load
+from flowfs.fuse.operations import Operations
 
 __all__ = ["Mount", "mount", "mounts", "unmount"]
 
@@ -91,7 +93,8 @@ def mount(
     _check_device()
     binding = load(fuse)
     root = _check_service(fs, path)
-    operations = Operations(fs, root, binding.caller, ready)
+    attributes = Attributes(fs.read_only, time.time_ns())
+    operations = Operations(fs, root, binding.caller, attributes, ready)
     chosen: dict[str, str | bool] = {
         "fsname": _escaped(fs.unstrip_protocol(root)),
         "subtype": _TYPE,

@@ -1,0 +1,132 @@
+"""What all of FUSE's operations rest on: places by the kernel's paths, and errors it can take."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from flowfs.errors import (
+    FlowError,
+    InvalidArguments,
+    NotFound,
+    NotPermitted,
+    ReadOnly,
+    describe,
+    failure,
+)
+from flowfs.filesystem import FlowFileSystem
+from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.deleting import Deletions
+from flowfs.fuse.drafts import Drafts
+from flowfs.fuse.handles import Handles
+from flowfs.fuse.opening import Opening
+from flowfs.tree import Node, join
+
+__all__ = ["Served", "operation"]
+
+logger = logging.getLogger("flowfs.mount")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What happens all the time and is no news.
+_ORDINARY = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.ENOTSUP,
+    }
+)
+
+
+def operation(method: Callable[P, R]) -> Callable[P, R]:
+    """Make whatever a method raises an OSError with a number: the kernel takes nothing else.
+
+    fusepy shows an empty directory, or nonsense, where it gets an error without one.
+    """
+
+    @wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except OSError as error:
+            number = error.errno if isinstance(error.errno, int) and error.errno > 0 else errno.EIO
+            if number == errno.ENODATA:  # asked for with every write: not worth a line
+                raise OSError(number, os.strerror(number)) from None
+            level = logging.DEBUG if number in _ORDINARY else logging.WARNING
+            logger.log(
+                level,
+                "%s: %s",
+                method.__name__,
+                describe(error),
+                exc_info=not isinstance(error, FlowError),
+            )
+        except BaseException:
+            logger.exception("%s failed", method.__name__)
+            number = errno.EIO
+        raise OSError(number, os.strerror(number))
+
+    return guarded
+
+
+class Served:
+    """A mounted tree, or a part of it, and what is under way on it.
+
+    Parameters
+    ----------
+    fs : FlowFileSystem
+        The service.
+    root : str
+        Path in the tree of what is mounted.
+    caller : callable
+        Returns the thread id of who asked for the operation at hand.
+    attributes : Attributes
+        How entries become what stat tells.
+    """
+
+    def __init__(
+        self, fs: FlowFileSystem, root: str, caller: Callable[[], int], attributes: Attributes
+    ) -> None:
+        self._fs = fs
+        self._entries = fs.entries
+        self._root = root
+        self._caller = caller
+        self._attributes = attributes
+        self._handles = Handles()
+        self._drafts = Drafts(fs)
+        self._deletions = Deletions(fs)
+        self._opening = Opening(fs, self._handles, self._drafts)
+
+    def _place(self, path: str | None) -> Node:
+        """Return the place that the kernel's path names, hidden or not."""
+        if path is None:
+            raise failure(NotFound, "the file has been removed")
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise failure(InvalidArguments, "the name is no UTF-8", ascii(path)) from None
+        return self._entries.resolve(join(self._root, path.strip("/")))
+
+    def _visible(self, path: str | None) -> Node:
+        node = self._place(path)
+        if self._deletions.hides(node):
+            raise failure(NotFound, "has been removed", node.path)
+        return node
+
+    def _changing(self, path: str) -> None:
+        if self._fs.read_only:
+            raise failure(ReadOnly, "this mount is read-only", path)
+
+    def _refuse(self, path: str, message: str) -> int:
+        self._changing(path)
+        raise failure(NotPermitted, message, path)
