@@ -25,7 +25,7 @@ from flowfs.embedded import EmbeddedService
 
 _SERVICE_FIXTURES = {"service", "any_service", "hello_group", "analysis_group", "rest"}
 _OLDER = "flowserv-0.7.2"
-_SKIPPED = pytest.StashKey[Counter[tuple[str, str]]]()
+_NEED = "needs"  # property of a skipped test: what it needs and does not have
 
 
 @cache
@@ -69,10 +69,6 @@ def _missing(item: pytest.Item) -> Iterator[tuple[str, str]]:
         yield "service", "FLOWFS_TEST_PYTHON_072 names no interpreter with flowserv 0.7.2"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SKIPPED] = Counter()
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
@@ -84,19 +80,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for need, reason in _missing(item):
         if os.environ.get(f"FLOWFS_REQUIRE_{need.upper()}") == "1":
             pytest.fail(f"required, but {reason}", pytrace=False)
-        item.config.stash[_SKIPPED][need, reason] += 1
+        item.user_properties.append((_NEED, f"{need} tests were skipped, because {reason}"))
         pytest.skip(reason)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for (need, reason), count in config.stash[_SKIPPED].items():
-        terminalreporter.write_line(
-            f"NOT TESTED: {count} {need} tests were skipped, because {reason}",
-            red=True,
-            bold=True,
-        )
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = Counter(
+        what
+        for report in terminalreporter.stats.get("skipped", ())
+        for name, what in report.user_properties
+        if name == _NEED
+    )
+    for what, count in skipped.items():
+        terminalreporter.write_line(f"NOT TESTED: {count} {what}", red=True, bold=True)
 
 
 @pytest.fixture(autouse=True)
