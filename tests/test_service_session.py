@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import logging
 import os
@@ -14,13 +15,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3.util.connection
 from standin import ROOT, Asked, Reply, StandIn
+from support import wait_until
 
 from flowfs.errors import (
     AccessDenied,
@@ -1011,10 +1012,10 @@ class TestUnreachable:
         number: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def refuse(*args: Any, **kwargs: Any) -> None:
-            raise OSError(number, os.strerror(number))
+        def refuse(watch: Watch, sock: socket.socket, address: Any) -> int:
+            return number
 
-        monkeypatch.setattr(urllib3.util.connection, "create_connection", refuse)
+        monkeypatch.setattr(Watch, "begin_connecting", refuse)
         with pytest.raises(ConnectionFailed, match=re.escape(os.strerror(number))) as caught:
             call(make("http://127.0.0.1:9/api", retries=1))
         assert caught.value.errno == errno.EHOSTUNREACH
@@ -1043,3 +1044,203 @@ class TestUnreachable:
                     f"http://127.0.0.1:{listener.getsockname()[1]}/api", retries=0
                 ).workflows.list_workflows()
             served.result()
+
+
+class TestInterrupting:
+    """Whoever ends a mount does not wait for the service."""
+
+    @staticmethod
+    def interrupt_when(condition: Callable[[], Any], session: Session, **options: bool) -> None:
+        wait_until(condition, 10, "the request to be under way")
+        session.interrupt(**options)
+
+    @staticmethod
+    def assert_interrupted(call: Future[Any], *, unclear: bool | None = None) -> None:
+        begun = time.monotonic()
+        with pytest.raises(FlowError, match="interrupted") as caught:
+            call.result(FOR_EVER)
+        assert time.monotonic() - begun < 5
+        assert caught.value.errno == errno.ECANCELED
+        assert unclear is None or caught.value.unclear is unclear
+
+    @pytest.fixture
+    def pool(self) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(16) as pool:
+            yield pool
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(hang="before"),
+            Reply(hang="headers"),
+            Reply(body=HANDLE, hang="body"),
+            Reply(body=b"", hang="body", length=False),
+            Reply(body=b" " * 2000, drip="body"),
+            Reply(404, b" " * 2000, hang="body"),
+        ],
+    )
+    def test_who_waits_for_a_reply_gets_an_error_at_once_and_later_calls_work(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor, reply: Reply
+    ) -> None:
+        server.on("GET", "/runs/abc", reply)
+        flow = make(timeout=FOR_EVER)
+        calls = [pool.submit(flow.runs.get_run, "abc") for _ in range(8)]
+        self.interrupt_when(lambda: server.count("GET") == 8, flow.session)
+        for call in calls:
+            self.assert_interrupted(call)
+        assert server.count() == 8, "nothing is sent again"
+        assert flow.workflows.list_workflows()
+
+    def test_who_waits_between_two_attempts_gets_an_error_at_once(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        server.on("GET", "/workflows", Reply(503, headers={"Retry-After": "4.9"}))
+        flow = make(timeout=FOR_EVER)
+        call = pool.submit(flow.workflows.list_workflows)
+        self.interrupt_when(lambda: server.count("GET") == 1, flow.session)
+        self.assert_interrupted(call)
+        assert server.count("GET") == 1
+
+    def test_who_waits_for_a_connection_gets_an_error_at_once(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        with full_listener() as (port, waiting):
+            flow = make(f"http://127.0.0.1:{port}/api", timeout=FOR_EVER)
+            call = pool.submit(flow.workflows.list_workflows)
+            self.interrupt_when(waiting, flow.session)
+            self.assert_interrupted(call, unclear=False)
+
+    def test_a_tls_handshake_that_never_ends_is_ended(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            flow = make(f"https://127.0.0.1:{listener.getsockname()[1]}/api", timeout=FOR_EVER)
+            call = pool.submit(flow.workflows.list_workflows)
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(1)
+                flow.session.interrupt()
+                self.assert_interrupted(call, unclear=False)
+
+    def test_a_body_that_is_waited_for_or_open_is_ended(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        server.on("GET", "/runs/abc/downloads/archive", Reply(body=bytes(100), hang="body"))
+        server.on("GET", "/runs/def/downloads/archive", Reply(body=bytes(1 << 26)))
+        flow = make(timeout=FOR_EVER)
+        with (
+            flow.runs.get_result_archive("abc") as waited_for,
+            flow.runs.get_result_archive("def") as idle,
+        ):
+            assert len(waited_for.read(50)) == len(idle.read(50)) == 50
+            call = pool.submit(waited_for.read)
+            flow.session.interrupt()
+            self.assert_interrupted(call)
+            self.assert_interrupted(pool.submit(idle.read))
+        with flow.runs.get_result_archive("def") as body:
+            assert len(body.read()) == 1 << 26
+
+    def test_a_body_without_a_length_is_not_taken_for_whole(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        path = "/runs/abc/downloads/archive"
+        server.on("GET", path, Reply(body=bytes(100), hang="body", length=False))
+        flow = make(timeout=FOR_EVER)
+        with flow.runs.get_result_archive("abc") as body:
+            call = pool.submit(body.readall)
+            flow.session.interrupt()
+            self.assert_interrupted(call)
+
+    def test_a_body_that_was_read_to_its_end_is_whole(self, server: StandIn, make: Make) -> None:
+        server.on("GET", "/runs/abc/downloads/archive", Reply(body=bytes(100)))
+        flow = make()
+        with flow.runs.get_result_archive("abc") as body:
+            assert len(body.read(100)) == 100
+            flow.session.interrupt()
+            assert body.read() == b""
+
+    def test_a_start_that_may_have_arrived_is_unclear(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        server.on("POST", "/groups/.*", Reply(hang="before"))
+        flow = make(timeout=FOR_EVER)
+        call = pool.submit(flow.runs.start_run, server.routes.group, names_argument(server))
+        self.interrupt_when(lambda: server.count("POST") == 1, flow.session)
+        self.assert_interrupted(call, unclear=True)
+        assert isinstance(call.exception(), UnclearStart)
+        assert server.count() == 1, "nobody looks for the run: that might take long"
+
+    def test_a_start_that_cannot_have_arrived_is_clear(
+        self, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        with full_listener() as (port, waiting):
+            flow = make(f"http://127.0.0.1:{port}/api", timeout=FOR_EVER)
+            call = pool.submit(flow.runs.start_run, "g", [])
+            self.interrupt_when(waiting, flow.session)
+            self.assert_interrupted(call, unclear=False)
+            assert not isinstance(call.exception(), UnclearStart)
+
+    def test_an_upload_is_ended(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        server.on("POST", "/uploads/.*", Reply(hang="before"))
+        flow = make(timeout=FOR_EVER)
+        call = pool.submit(
+            flow.uploads.upload_file, server.routes.group, io.BytesIO(b"data"), "x.txt"
+        )
+        self.interrupt_when(lambda: server.count("POST") == 1, flow.session)
+        self.assert_interrupted(call)
+
+    def test_closing_refuses_what_would_begin_later(
+        self, server: StandIn, make: Make, pool: ThreadPoolExecutor
+    ) -> None:
+        server.on("GET", "/runs/abc", Reply(hang="before"))
+        flow = make(timeout=FOR_EVER)
+        call = pool.submit(flow.runs.get_run, "abc")
+        self.interrupt_when(lambda: server.count("GET") == 1, flow.session, closing=True)
+        self.assert_interrupted(call)
+        for later in (
+            flow.workflows.list_workflows,
+            lambda: flow.runs.get_result_archive("abc"),
+            lambda: flow.runs.start_run("g", []),
+        ):
+            self.assert_interrupted(pool.submit(later), unclear=False)
+        assert server.count() == 1
+
+    def test_it_spares_other_sessions(self, server: StandIn, make: Make) -> None:
+        server.on("GET", "/runs/abc/downloads/archive", Reply(body=bytes(1 << 24)))
+        flow = make()
+        with flow.runs.get_result_archive("abc") as body:
+            make().session.interrupt(closing=True)
+            assert len(body.read()) == 1 << 24
+
+    def test_nothing_is_remembered_of_what_is_over(self, server: StandIn, make: Make) -> None:
+        flow = make()
+        for _ in range(20):
+            flow.workflows.list_workflows()
+            with flow.runs.get_result_archive(server.routes.add_file(b"x")[0]) as body:
+                body.read()
+        gc.collect()
+        assert len(flow.session.underway) <= 1
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[tuple[int, Callable[[], bool]]]:
+    """Yield a port at which connecting neither succeeds nor fails, and whether somebody tries."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(3):  # until the queue of those who wait is full
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        before = _connecting_to(port)
+        yield port, lambda: _connecting_to(port) > before
+
+
+def _connecting_to(port: int) -> int:
+    """Return how many sockets of this machine have sent a SYN to a port, unanswered."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == "02" for line in lines)

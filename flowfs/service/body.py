@@ -12,6 +12,8 @@ from flowfs.errors import BadReply, FlowError, failure
 if TYPE_CHECKING:
     import requests
 
+    from flowfs.service.deadline import Watch
+
 __all__ = ["Body"]
 
 _MAX_PAGE = 1 << 16  # bytes
@@ -28,6 +30,8 @@ class Body(io.RawIOBase):
         Makes a :class:`~flowfs.errors.FlowError` of what the network raises.
     path : str or None
         What it is, for errors.
+    watch : Watch, optional
+        What can end it; released with this file.
 
     Attributes
     ----------
@@ -53,8 +57,10 @@ class Body(io.RawIOBase):
         response: requests.Response,
         translate: Callable[[BaseException], FlowError],
         path: str | None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
+        self._watch = watch
         self._response = response
         self._translate = translate
         self._path = path
@@ -148,6 +154,9 @@ class Body(io.RawIOBase):
             if not isinstance(error, Exception):
                 raise
             raise self._translate(error) from error
+        if self._watch is not None and self._watch.cut:  # this end of it is our own doing
+            self.close()
+            raise self._translate(TimeoutError())
         self._got += len(data)
         if self.length is not None and not data and self._got < self.length:
             got, length = self._got, self.length
@@ -161,6 +170,8 @@ class Body(io.RawIOBase):
         """Close the reply; its connection is kept if the body was read to its end."""
         if not self.closed:
             self._response.close()
+            if self._watch is not None:
+                self._watch.release()
             super().close()
 
     def __del__(self) -> None:

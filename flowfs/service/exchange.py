@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import time
@@ -23,6 +24,7 @@ from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
 from flowfs.service.faults import late, network_failure, unclear
+from flowfs.service.interruption import UnderWay
 
 __all__ = ["Exchange", "Transport"]
 
@@ -44,6 +46,7 @@ class Transport(Protocol):
     credentials: Credentials
     timeout: float
     retries: int
+    underway: UnderWay
 
     def send(
         self,
@@ -82,10 +85,14 @@ class Exchange:
         self._bulk = bulk  # the request moves bulk data, not only the reply
         self._hints = {400: hint} if hint else {}
         self._ends = time.monotonic() + session.timeout
+        self._since = session.underway.interrupts
+        self._watch: Watch | None = None  # of the attempt at hand
         self._delete_unclear = False
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
+        if self._session.underway.closed:
+            raise self._interrupted()
         left = self._session.retries if self._method in _RETRY_METHODS else 0
         for count in range(left + 1):
             try:
@@ -98,7 +105,8 @@ class Exchange:
                     raise
                 self._delete_unclear |= self._method == "DELETE" and error.unclear
                 logger.debug("%s %s: %s; again in %.2f s", self._method, self._path, error, pause)
-            time.sleep(pause)
+            if not self._session.underway.pause(pause, self._since):
+                raise self._interrupted()
         raise AssertionError("unreachable")
 
     def _pause(self, error: FlowError, count: int) -> float | None:
@@ -115,7 +123,7 @@ class Exchange:
     def text(self, url: str, headers: Mapping[str, str], data: Any) -> bytes:
         """Send a request and read its whole reply within the deadline."""
         ends = self._ends if not self._bulk else float("inf")
-        with Watch(ends, self._session.timeout) as watch:
+        with self._watching(ends) as watch:
             response = self._follow(url, headers, data, watch)
             try:
                 pieces, size = [], 0
@@ -138,19 +146,30 @@ class Exchange:
             except FlowError:
                 raise
             except Exception as error:
-                raise self.translate(error, expired=watch.expired) from error
+                raise self.translate(error) from error
             finally:
                 response.close()
             return b"".join(pieces)
 
     def headers(self, url: str, headers: Mapping[str, str], data: Any) -> requests.Response:
         """Send a request and return its reply once the headers are there, body unread."""
-        with Watch(self._ends, self._session.timeout) as watch:
+        with self._watching(self._ends) as watch:
             response = self._follow(url, headers, data, watch)
             if watch.cut:
                 response.close()
-                raise self._late()
+                raise self.translate(TimeoutError())
+            watch.keep()
             return response
+
+    @property
+    def watch(self) -> Watch | None:
+        """The watch of the last attempt; of one that returned headers it is still on."""
+        return self._watch
+
+    def _watching(self, ends: float) -> Watch:
+        self._watch = Watch(ends, self._session.timeout)
+        self._session.underway.add(self._watch, self._since)
+        return self._watch
 
     def _follow(
         self, url: str, headers: Mapping[str, str], data: Any, watch: Watch
@@ -158,7 +177,7 @@ class Exchange:
         with_token = True
         for _ in range(_MAX_REDIRECTS + 1):
             with_token = with_token and self._session.may_see_token(url)
-            response = self._send(url, headers, data, with_token, watch)
+            response = self._send(url, headers, data, with_token)
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return self._checked(response, watch)
             location = response.headers["Location"]
@@ -195,7 +214,7 @@ class Exchange:
         )
 
     def _send(
-        self, url: str, headers: Mapping[str, str], data: Any, with_token: bool, watch: Watch
+        self, url: str, headers: Mapping[str, str], data: Any, with_token: bool
     ) -> requests.Response:
         begun = time.monotonic()
         patience = self._session.timeout
@@ -211,7 +230,7 @@ class Exchange:
             local = getattr(data, "error", None)
             if local is not None:
                 raise local from None  # what was to be uploaded cannot be read
-            raise self.translate(error, expired=watch.expired) from error
+            raise self.translate(error) from error
         logger.debug(
             "%s %s -> %d in %.3f s",
             self._method,
@@ -232,8 +251,8 @@ class Exchange:
             body = b""
         finally:
             response.close()
-        if watch.expired:
-            raise self._late()
+        if watch.ended:
+            raise self.translate(TimeoutError())
         if token := self._session.credentials.token:
             body = body.replace(token.encode(), b"...")  # said back to whoever sent it
         hint = self._hints.get(response.status_code)
@@ -253,9 +272,21 @@ class Exchange:
     def _late(self) -> FlowError:
         return late(self._what, self._path, self._session.timeout)
 
-    def translate(self, error: BaseException, *, expired: bool = False) -> FlowError:
+    def _interrupted(self) -> FlowError:
+        """Say that somebody ended it; unclear where the service may have acted all the same."""
+        error = failure(
+            FlowError, f"cannot {self._what}: interrupted", self._path, errno=errno.ECANCELED
+        )
+        error.unclear = self._delete_unclear or (self._watch is not None and self._watch.sent)
+        return error
+
+    def translate(self, error: BaseException) -> FlowError:
         """Make an error of flowfs of what was raised while this act was under way."""
-        if expired and not isinstance(error, FlowError):
+        if isinstance(error, FlowError):
+            return error
+        if self._watch is not None and self._watch.interrupted:
+            return self._interrupted()
+        if self._watch is not None and self._watch.expired:
             return self._late()
         return network_failure(
             error, what=self._what, path=self._path, timeout=self._session.timeout

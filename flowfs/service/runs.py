@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Mapping
@@ -298,9 +299,10 @@ class RemoteRunService:
         """Say that a run may have started, and which one if the service lists it."""
         run_ids: tuple[str, ...] = ()
         ends = time.monotonic() + self.session.timeout  # whoever waits has waited already
+        interrupted = cause.errno == errno.ECANCELED  # who did that wants no more requests
         try:
             newest = sorted(
-                self.list_runs(group_id)["runs"],
+                () if interrupted else self.list_runs(group_id)["runs"],
                 key=lambda run: str(run.get("createdAt", "")),
                 reverse=True,
             )
@@ -318,6 +320,8 @@ class RemoteRunService:
                     break
         except FlowError:
             which = "the service does not list its runs now"
+        if interrupted:
+            which = "look at the group's runs before starting it again"
         error = failure(
             UnclearStart,
             f"a run may have started, and is not started again: {cause.strerror}; {which}",

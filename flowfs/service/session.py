@@ -13,11 +13,12 @@ import requests
 from flowfs import __version__
 from flowfs.errors import BadReply, InvalidArguments, failure
 from flowfs.service.body import Body
+from flowfs.service.connections import new_http_session
 from flowfs.service.credentials import Credentials
-from flowfs.service.deadline import new_http_session
 from flowfs.service.descriptor import origin_of
 from flowfs.service.exchange import Exchange
 from flowfs.service.faults import unclear
+from flowfs.service.interruption import UnderWay
 
 __all__ = ["Session"]
 
@@ -69,6 +70,7 @@ class Session:
         self.timeout = timeout
         self.retries = retries
         self.max_connections = max_connections
+        self.underway = UnderWay()
         self._origin = origin_of(endpoint)
         self._verify = verify
         self._cert = cert
@@ -168,7 +170,7 @@ class Session:
         """
         exchange = Exchange(self, "GET", what, path or url)
         response = exchange.run(lambda: exchange.headers(url, headers or {}, None))
-        return Body(response, exchange.translate, path or url)
+        return Body(response, exchange.translate, path or url, exchange.watch)
 
     def upload(
         self,
@@ -188,6 +190,25 @@ class Session:
             raise unclear(
                 failure(BadReply, f"cannot {what}: the reply is no JSON", path or url)
             ) from None
+
+    def interrupt(self, *, closing: bool = False) -> None:
+        """End every request that is under way, at once, from any thread.
+
+        Whoever waits for a connection, for a reply or between two attempts gets a
+        :class:`~flowfs.errors.FlowError` of errno ECANCELED, and so does who reads on in a
+        body that is open. A start whose request may have arrived is an
+        :class:`~flowfs.errors.UnclearStart` of that errno. Only who waits for the system to
+        find the address of a host goes on waiting for that.
+
+        A mount's session is ``fs.catalog.service.session``. Not to be called from a signal
+        handler: the thread that it stands still may hold the lock.
+
+        Parameters
+        ----------
+        closing : bool
+            Refuse new requests likewise, for ever. Without it, later ones work as always.
+        """
+        self.underway.interrupt(closing=closing)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
