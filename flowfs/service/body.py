@@ -32,6 +32,8 @@ class Body(io.RawIOBase):
         What it is, for errors.
     watch : Watch, optional
         What can end it; released with this file.
+    received : callable, optional
+        Told of the bytes that came, piece by piece.
 
     Attributes
     ----------
@@ -58,8 +60,10 @@ class Body(io.RawIOBase):
         translate: Callable[[BaseException], FlowError],
         path: str | None,
         watch: Watch | None = None,
+        received: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__()
+        self._received = received
         self._watch = watch
         self._response = response
         self._translate = translate
@@ -158,6 +162,8 @@ class Body(io.RawIOBase):
             self.close()
             raise self._translate(TimeoutError())
         self._got += len(data)
+        if self._received is not None:
+            self._received(len(data))
         if self.length is not None and not data and self._got < self.length:
             got, length = self._got, self.length
             self.close()

@@ -6,7 +6,7 @@ import threading
 from functools import cached_property
 
 from flowfs.errors import BadReply, NotFound, failure
-from flowfs.service.descriptor import ServiceDescriptor
+from flowfs.service.descriptor import RouteURL, ServiceDescriptor
 from flowfs.service.groups import GroupService
 from flowfs.service.runs import RemoteRunService
 from flowfs.service.session import Session
@@ -59,7 +59,10 @@ class FlowService:
         endpoint = self.session.endpoint
         try:
             reply = self.session.json(
-                "GET", endpoint + "/", what="reach the service", path=endpoint
+                "GET",
+                RouteURL.of("service", endpoint + "/"),
+                what="reach the service",
+                path=endpoint,
             )
         except NotFound as error:
             # Not NotFound: nothing may take this for an empty tree.

@@ -50,6 +50,25 @@ class Descriptor(Protocol):
         ...
 
 
+class RouteURL(str):
+    """A URL that knows which route it is of.
+
+    Attributes
+    ----------
+    route : str
+        The route's id, such as ``"runs:get"``.
+    """
+
+    route: str
+
+    @classmethod
+    def of(cls, route: str, url: str) -> RouteURL:
+        """Return a URL that knows its route."""
+        made = cls(url)
+        made.route = route
+        return made
+
+
 class ServiceDescriptor:
     """The routes of a service at a known address.
 
@@ -155,7 +174,7 @@ class ServiceDescriptor:
                 )
         url = f"{self.url}/{_fill(path, kwargs)}"
         parts = [_fill(part, kwargs) for part in query.split("&") if part and _is_set(part, kwargs)]
-        return f"{url}?{'&'.join(parts)}" if parts else url
+        return RouteURL.of(key, f"{url}?{'&'.join(parts)}" if parts else url)
 
 
 # Not str.format: a service's pattern may hold anything.
@@ -217,7 +236,7 @@ class ForeignDescriptor:
         }
         parts = urlsplit(str(self._descriptor.urls(key, **filled)))
         query = "&".join(p for p in parts.query.split("&") if p and not p.endswith(f"={unset}"))
-        return urlunsplit(parts._replace(query=query))
+        return RouteURL.of(key, urlunsplit(parts._replace(query=query)))
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

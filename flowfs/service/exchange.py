@@ -25,6 +25,8 @@ from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
 from flowfs.service.faults import late, network_failure, unclear
 from flowfs.service.interruption import UnderWay
+from flowfs.service.journal import Journal
+from flowfs.service.statistics import Statistics, kind_of
 
 __all__ = ["Exchange", "Transport"]
 
@@ -47,6 +49,8 @@ class Transport(Protocol):
     timeout: float
     retries: int
     underway: UnderWay
+    statistics: Statistics
+    journal: Journal
 
     def send(
         self,
@@ -88,6 +92,7 @@ class Exchange:
         self._since = session.underway.interrupts
         self._watch: Watch | None = None  # of the attempt at hand
         self._delete_unclear = False
+        self._kind = method  # what it is counted as
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
@@ -102,6 +107,7 @@ class Exchange:
                     return b""  # the first DELETE arrived after all
                 pause = self._pause(error, count)
                 if count == left or pause is None:
+                    self._session.journal.failed(self._kind, self._path, error)
                     raise
                 self._delete_unclear |= self._method == "DELETE" and error.unclear
                 logger.debug("%s %s: %s; again in %.2f s", self._method, self._path, error, pause)
@@ -125,8 +131,8 @@ class Exchange:
         ends = self._ends if not self._bulk else float("inf")
         with self._watching(ends) as watch:
             response = self._follow(url, headers, data, watch)
+            pieces, size = [], 0
             try:
-                pieces, size = [], 0
                 while piece := response.raw.read(1 << 16, decode_content=True):
                     pieces.append(piece)
                     size += len(piece)
@@ -148,8 +154,13 @@ class Exchange:
             except Exception as error:
                 raise self.translate(error) from error
             finally:
+                self.received(size)
                 response.close()
             return b"".join(pieces)
+
+    def received(self, size: int) -> None:
+        """Count bytes of a reply's body."""
+        self._session.statistics.received(self._kind, size)
 
     def headers(self, url: str, headers: Mapping[str, str], data: Any) -> requests.Response:
         """Send a request and return its reply once the headers are there, body unread."""
@@ -174,6 +185,7 @@ class Exchange:
     def _follow(
         self, url: str, headers: Mapping[str, str], data: Any, watch: Watch
     ) -> requests.Response:
+        self._kind = kind_of(self._method, url)
         with_token = True
         for _ in range(_MAX_REDIRECTS + 1):
             with_token = with_token and self._session.may_see_token(url)
@@ -227,10 +239,12 @@ class Exchange:
         try:
             response = self._session.send(self._method, url, headers, data, timeout, with_token)
         except Exception as error:
+            self._count(begun, data, failed=True)
             local = getattr(data, "error", None)
             if local is not None:
                 raise local from None  # what was to be uploaded cannot be read
             raise self.translate(error) from error
+        self._count(begun, data, failed=response.status_code >= 400)
         logger.debug(
             "%s %s -> %d in %.3f s",
             self._method,
@@ -239,6 +253,11 @@ class Exchange:
             time.monotonic() - begun,
         )
         return response
+
+    def _count(self, begun: float, data: Any, *, failed: bool) -> None:
+        sent = 0 if data is None else len(data)
+        seconds = time.monotonic() - begun
+        self._session.statistics.count(self._kind, seconds, sent=sent, failed=failed)
 
     def _checked(self, response: requests.Response, watch: Watch) -> requests.Response:
         if 200 <= response.status_code < 300:

@@ -19,6 +19,8 @@ from flowfs.service.descriptor import origin_of
 from flowfs.service.exchange import Exchange
 from flowfs.service.faults import unclear
 from flowfs.service.interruption import UnderWay
+from flowfs.service.journal import Journal
+from flowfs.service.statistics import Statistics
 
 __all__ = ["Session"]
 
@@ -71,6 +73,8 @@ class Session:
         self.retries = retries
         self.max_connections = max_connections
         self.underway = UnderWay()
+        self.statistics = Statistics()
+        self.journal = Journal(self.credentials.token)
         self._origin = origin_of(endpoint)
         self._verify = verify
         self._cert = cert
@@ -170,7 +174,7 @@ class Session:
         """
         exchange = Exchange(self, "GET", what, path or url)
         response = exchange.run(lambda: exchange.headers(url, headers or {}, None))
-        return Body(response, exchange.translate, path or url, exchange.watch)
+        return Body(response, exchange.translate, path or url, exchange.watch, exchange.received)
 
     def upload(
         self,
