@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standin import Asked, Reply, StandIn
 
-from flowfs.content import Content, Source
+from flowfs.content import Content, Room, Source
 from flowfs.errors import BadReply, FlowError, NotFound
 from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session
 from flowfs.service.body import Body
@@ -558,9 +560,8 @@ class TestArchives:
         flow: FlowService,
         content: Content,
         archive: Source,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flowfs.content.store._SPOOLS_BOUND", 1)
+        content.room.size = 1
         with content.open(archive) as file:
             first = file.read(1000)
             rest = file.readall()
@@ -571,3 +572,42 @@ class TestArchives:
             assert file.readall() == first + rest
         assert content.known_size(archive) is None
         assert content.known_size(other) is not None
+
+
+class TestRoom:
+    def test_a_missing_directory_is_made_for_its_owner_alone(self, tmp_path: Path) -> None:
+        Room(os.fspath(tmp_path / "made" / "here"))
+        assert (tmp_path / "made" / "here").stat().st_mode & 0o777 == 0o700
+
+    def test_a_directory_that_is_there_stays_as_it_is(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        Room(os.fspath(tmp_path))
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+    @pytest.mark.parametrize("place", ["file", "file/below", "/proc", "/proc/none"])
+    def test_where_no_file_can_be_made_is_an_error_at_once(
+        self, tmp_path: Path, place: str
+    ) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(FlowError, match="cache_dir must be a directory") as caught:
+            Room(os.fspath(tmp_path / place))
+        assert caught.value.filename == os.fspath(tmp_path / place)
+
+    def test_files_are_made_there_and_leave_no_name(
+        self, tmp_path: Path, server: StandIn, archive: Source
+    ) -> None:
+        content = Content(Room(os.fspath(tmp_path)))
+        with content.open(archive) as file:
+            file.read(10)
+            assert any(
+                target.startswith(f"{tmp_path}/")
+                for name in os.listdir("/proc/self/fd")
+                if (target := _target(f"/proc/self/fd/{name}"))
+            )
+            assert os.listdir(tmp_path) == []
+
+
+def _target(link: str) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(link)
+    return ""

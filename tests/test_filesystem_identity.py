@@ -423,6 +423,8 @@ def test_instances_are_equal_across_threads_and_share_what_is_known(world: World
         {"ttl": 1},
         {"read_only": True},
         {"verify": False},
+        {"cache_size": 0},
+        {"cache_dir": "/tmp"},
     ],
 )
 def test_instances_that_differ_are_not_equal(options: dict[str, Any]) -> None:
@@ -471,6 +473,8 @@ def test_dask_tokens_are_the_same_in_every_process(world: World) -> None:
         ({"ttl": None}, "ttl must be"),
         ({"max_connections": 0}, "max_connections must be"),
         ({"max_connections": 0.5}, "max_connections must be a whole number"),
+        ({"cache_size": -1}, "cache_size must be"),
+        ({"cache_size": "much"}, "cache_size must be"),
         ({"token": "line\nbreak"}, "no access token"),
         ({"token": "schlüssel"}, "no access token"),
     ],
@@ -483,8 +487,24 @@ def test_options_that_make_no_sense_are_value_errors(options: dict[str, Any], sa
 
 
 def test_options_may_be_text_as_from_a_configuration() -> None:
-    fs = FlowFileSystem("https://host/api", timeout="30", retries="2", ttl="0.5")
+    fs = FlowFileSystem("https://host/api", timeout="30", retries="2", ttl="0.5", cache_size="9")
     assert (fs._options.timeout, fs._options.retries, fs._options.ttl) == (30, 2, 0.5)
+    assert fs.content.room.size == 9
+
+
+def test_a_cache_directory_is_made_travels_in_pickles_and_is_refused_if_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fs = FlowFileSystem("https://host/api", cache_dir="cache")
+    assert fs.content.room.directory == os.fspath(tmp_path / "cache")
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickle.dumps(fs))
+    assert again == fs
+    assert again.content.room.directory == os.fspath(tmp_path / "cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(FlowError, match="cannot keep temporary files there"):
+        FlowFileSystem("https://host/api", cache_dir=tmp_path / "file")
 
 
 def test_making_one_needs_no_service() -> None:

@@ -2,6 +2,7 @@
 
 from flowfs.content.content import Content
 from flowfs.content.reader import Reader
+from flowfs.content.room import Room
 from flowfs.content.source import Source
 
-__all__ = ["Content", "Reader", "Source"]
+__all__ = ["Content", "Reader", "Room", "Source"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from typing import IO
 
+from flowfs.content.room import Room
 from flowfs.errors import FlowError, again, failure
 from flowfs.service.body import Body
 
@@ -21,6 +21,8 @@ class Spool:
     ----------
     body : Body
         The reply; closed when it has been read to its end.
+    room : Room
+        Where its file is made.
 
     Attributes
     ----------
@@ -33,10 +35,10 @@ class Spool:
     same wait for that.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, room: Room) -> None:
         self._body: Body | None = body
         self._length = body.length
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="flowfs-")  # noqa: SIM115
+        self._file: IO[bytes] = room.file()
         self._have = 0
         self.users = 0
         self._failed: FlowError | None = None

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from flowfs.content.room import Room
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
@@ -16,7 +17,6 @@ __all__ = ["Store"]
 _SMALL = 1 << 16  # bytes; what a question for the size brings along
 _SMALL_BOUND = 1 << 25  # bytes of small files kept
 _SIZES_BOUND = 200_000
-_SPOOLS_BOUND = 1 << 30  # bytes of archives kept
 
 
 @dataclass
@@ -31,11 +31,18 @@ class Store:
     """Sizes and bytes of files that never change, shared by threads and file systems.
 
     Kept in memory: the size of each file asked for (200,000 at most) and files up to 64 KiB
-    (32 MiB at most). Kept in temporary files: archives (1 GiB at most, and always the last
-    one).
+    (32 MiB at most). Kept in temporary files: archives (as many as there is room for, and
+    always the last one).
+
+    Parameters
+    ----------
+    room : Room, optional
+        Where temporary files are made, and how many bytes of them are kept; by default 1 GiB
+        in the system's directory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self.room = room or Room()
         self._lock = threading.Lock()
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
@@ -218,7 +225,7 @@ class Store:
             if opening.failed is not None:  # who waited for it has waited long enough
                 raise again(opening.failed)
             try:
-                spool = Spool(self._whole(source))
+                spool = Spool(self._whole(source), self.room)
             except FlowError as error:
                 opening.failed = error
                 with self._lock:
@@ -230,7 +237,7 @@ class Store:
                 self._opening.pop(source.key, None)
                 while len(self._spools) > 1 and (
                     sum(kept.size() for kept in self._spools.values() if kept.complete)
-                    > _SPOOLS_BOUND
+                    > self.room.size
                 ):
                     # Not closed: who is reading it goes on; the file goes with the last reader.
                     self._spools.popitem(last=False)

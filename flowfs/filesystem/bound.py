@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -91,6 +92,8 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         read_only: bool = False,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_size: int = 1 << 30,
         url_endpoint: str | None = None,
         **storage_options: Any,
     ) -> None:
@@ -104,6 +107,8 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
             max_connections=_count("max_connections", max_connections, above=0),
             verify=verify,
             cert=tuple(cert) if isinstance(cert, list) else cert,
+            cache_dir=_directory(cache_dir),
+            cache_size=_count("cache_size", cache_size),
         )
         # fsspec reads FSSPEC_FLOW_TOKEN through JSON: a token of digits arrives as a number.
         given = None if token is None else str(token)
@@ -139,6 +144,8 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
             "token": self._shared.session.credentials.token,
         }
         options.pop("url_endpoint", None)
+        if self._options.cache_dir is not None:
+            options["cache_dir"] = self._options.cache_dir  # whatever directory is current there
         return _make, (type(self), self.storage_args[2:], options)
 
     def to_dict(self, **options: Any) -> dict[str, Any]:
@@ -236,6 +243,10 @@ def _count(name: str, value: Any, *, above: float | None = None) -> int:
     if not number.is_integer():
         raise ValueError(f"{name} must be a whole number, not {value!r}")
     return int(number)
+
+
+def _directory(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
 def _make(cls: type[BoundFileSystem], args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import weakref
 from dataclasses import dataclass
 
 from flowfs.catalog import Catalog
-from flowfs.content import Content
+from flowfs.content import Content, Room
 from flowfs.filesystem.entries import Entries
 from flowfs.service import Credentials, FlowService, Session
 
@@ -28,6 +28,8 @@ class Options:
     max_connections: int
     verify: bool | str
     cert: str | tuple[str, str] | None
+    cache_dir: str | None
+    cache_size: int
 
 
 class Shared:
@@ -45,7 +47,7 @@ class Shared:
         )
         self.service = FlowService(self.session)
         self.catalog = Catalog(self.service, options.ttl)
-        self.content = Content()
+        self.content = Content(Room(options.cache_dir, options.cache_size))
         self.entries = Entries(self.catalog, self.content, options.max_connections)
 
 

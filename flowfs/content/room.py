@@ -1,0 +1,51 @@
+"""Where bytes of files may be kept for a while, and how many."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import IO
+
+from flowfs.errors import FlowError, failure
+
+__all__ = ["Room"]
+
+
+class Room:
+    """A directory for temporary files.
+
+    A file made in it has no name: it is gone with whoever has it open, however that ends.
+
+    Parameters
+    ----------
+    directory : str, optional
+        Where; made, for its owner alone, if it is missing. By default the system's directory
+        for temporary files.
+    size : int
+        Bytes that may be kept in all.
+
+    Raises
+    ------
+    FlowError
+        If no file can be made there.
+    """
+
+    def __init__(self, directory: str | None = None, size: int = 1 << 30) -> None:
+        self.directory = directory
+        self.size = size
+        if directory is not None:
+            try:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+                self.file().close()
+            except OSError as error:
+                raise failure(
+                    FlowError,
+                    f"cannot keep temporary files there: {error.strerror}; "
+                    "cache_dir must be a directory in which files can be made",
+                    directory,
+                    errno=error.errno,
+                ) from None
+
+    def file(self) -> IO[bytes]:
+        """Make an empty file; OSError if that is not possible (now)."""
+        return tempfile.TemporaryFile(prefix="flowfs-", dir=self.directory)
