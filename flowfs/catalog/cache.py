@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from flowfs.errors import again
+from flowfs.service.statistics import Usage
 
 __all__ = ["Cache"]
 
@@ -29,6 +30,11 @@ class Cache(Generic[K, V]):
     bound : int
         Values kept at most; the least recently used go first.
 
+    Attributes
+    ----------
+    usage : Usage
+        How often a value was there, and how often one was fetched.
+
     Notes
     -----
     No lock is held while a value is fetched: who asks for another key is not held up, who
@@ -46,6 +52,7 @@ class Cache(Generic[K, V]):
         self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._fetching: dict[K, Future[V]] = {}
         self._drops = 0
+        self.usage = Usage()
 
     def peek(self, key: K, *, any_age: bool = False) -> V | None:
         """Return the value kept for a key if it is still good (or of any age); never fetch."""
@@ -54,6 +61,7 @@ class Cache(Generic[K, V]):
             if entry is None or not (any_age or entry[1] > time.monotonic()):
                 return None
             self._kept.move_to_end(key)
+            self.usage.hits += not any_age
             return entry[0]
 
     def get(self, key: K, fetch: Callable[[], V], *, refresh: bool = False) -> V:
@@ -76,6 +84,7 @@ class Cache(Generic[K, V]):
                 if flight is None:
                     mine: Future[V] = Future()
                     self._fetching[key] = mine
+                    self.usage.misses += 1
                     drops = self._drops
                     break
             failed = flight.exception()  # waits
