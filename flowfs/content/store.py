@@ -11,6 +11,7 @@ from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
 from flowfs.service.body import Body
+from flowfs.service.statistics import Usage
 
 __all__ = ["Store"]
 
@@ -49,6 +50,15 @@ class Store:
         self._small_held = 0
         self._spools: OrderedDict[tuple[str, ...], Spool] = OrderedDict()
         self._opening: dict[tuple[str, ...], _Opening] = {}
+        self._size_usage, self._small_usage, self._spool_usage = Usage(), Usage(), Usage()
+
+    def usage(self) -> dict[str, tuple[Usage, int]]:
+        """Return how often each was there, and how much of it is kept, by what it is."""
+        return {
+            "sizes": (self._size_usage, len(self._sizes)),
+            "small files": (self._small_usage, len(self._small)),
+            "archives": (self._spool_usage, len(self._spools)),
+        }
 
     # -- sizes -------------------------------------------------------------
 
@@ -73,7 +83,9 @@ class Store:
         """
         known = self.known_size(source)
         if known is not None or source.whole:
+            self._size_usage.hits += known is not None
             return known
+        self._size_usage.misses += 1
         # HEAD costs the service as much as GET; a range costs less, and has use.
         with source.fetch(f"bytes=0-{_SMALL - 1}") as body:
             if body.total is None:
@@ -101,6 +113,7 @@ class Store:
             data = self._small.get(source.key)
             if data is not None:
                 self._small.move_to_end(source.key)
+                self._small_usage.hits += 1
             return data
 
     def take_small(self, source: Source, body: Body) -> bytes | None:
@@ -119,6 +132,7 @@ class Store:
             if source.key not in self._small:
                 self._small[source.key] = data
                 self._small_held += len(data)
+                self._small_usage.misses += 1
             while self._small_held > _SMALL_BOUND:
                 _, dropped = self._small.popitem(last=False)
                 self._small_held -= len(dropped)
@@ -221,6 +235,7 @@ class Store:
                 if spool is not None and not spool.failed:
                     self._spools.move_to_end(source.key)
                     spool.users += 1
+                    self._spool_usage.hits += 1
                     return spool
             if opening.failed is not None:  # who waited for it has waited long enough
                 raise again(opening.failed)
@@ -233,6 +248,7 @@ class Store:
                 raise
             with self._lock:
                 spool.users += 1
+                self._spool_usage.misses += 1
                 self._spools[source.key] = spool
                 self._opening.pop(source.key, None)
                 while len(self._spools) > 1 and (
