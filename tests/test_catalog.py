@@ -651,6 +651,139 @@ class TestUploads:
         assert [file.id for file in known.uploads(group)] == [made.id]
 
 
+class TestUploadsUnderOtherNames:
+    """What is asked for as ``data.csv~`` is stored as ``data.csv``."""
+
+    def test_what_was_asked_for_otherwise_is_not_taken_for_the_file_of_that_name(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        original = upload(server, group, "data.csv")
+        backup = write(known, group, "data.csv~")
+        assert backup.stored == "data.csv"
+        assert {file.name: file.id for file in known.uploads(group)} == {
+            "data.csv": original,
+            f"data.csv ({backup.id})": backup.id,
+        }
+        known.group(group, refresh=True)  # brings the uploads along
+        assert known.upload(group, "data.csv").id == original
+        assert known.upload(group, "data.csv~").id == backup.id
+        for name, meant in (("data.csv", original), ("data.csv~", backup.id)):
+            handle = known.start_run(group, {"names": name}, about="new")
+            assert handle["arguments"][0]["value"]["value"]["fileId"] == meant
+
+    def test_each_name_replaces_and_deletes_its_own_file_alone(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        write(known, group, "data.csv")
+        backup = write(known, group, "data.csv~")
+        again = write(known, group, "data.csv")
+        assert {file.id for file in known.uploads(group)} == {again.id, backup.id}
+        backup = write(known, group, "data.csv~")
+        assert {file.id for file in known.uploads(group)} == {again.id, backup.id}
+        known.delete_upload(group, "data.csv")
+        assert [file.id for file in known.uploads(group)] == [backup.id]
+        # It alone is listed by that name now; writing that makes another file all the same.
+        assert known.upload(group, "data.csv").id == backup.id
+        third = write(known, group, "data.csv")
+        assert {file.id for file in known.uploads(group)} == {third.id, backup.id}
+        known.delete_upload(group, "data.csv~")
+        assert [file.id for file in known.uploads(group)] == [third.id]
+
+    def test_it_is_told_apart_while_its_reply_is_still_to_come(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        original = upload(server, group, "data.csv")
+        stored, go_on = threading.Event(), threading.Event()
+
+        def late(asked: Asked) -> Reply:
+            upload(server, group, "data.csv")
+            stored.set()
+            assert go_on.wait(LONG)
+            return Reply(201, {"id": "late", "name": "data.csv", "createdAt": "2100-01-01"})
+
+        server.on("POST", "/uploads/.*", late)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write, known, group, "data.csv~")
+            assert stored.wait(LONG)
+            try:
+                known.uploads(group, refresh=True)
+                assert known.upload(group, "data.csv").id == original
+            finally:
+                go_on.set()
+            writing.result()
+
+    def test_what_may_have_come_of_a_lost_reply_takes_no_name_from_another(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        original = upload(server, group, "data.csv")
+
+        def lost(asked: Asked) -> Reply:
+            upload(server, group, "data.csv")
+            return Reply(reset=True)
+
+        server.on("POST", "/uploads/.*", lost, None)
+        with pytest.raises(FlowError):
+            write(known, group, "data.csv~")
+        for _ in range(2):
+            assert len(known.uploads(group, refresh=True)) == 2
+            assert known.upload(group, "data.csv").id == original
+        newest = upload(server, group, "data.csv")
+        known.uploads(group, refresh=True)
+        assert known.upload(group, "data.csv").id == newest
+
+    def test_a_rename_stores_the_new_one_before_the_old_one_goes(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        write(known, group, "data.csv", b"1")
+        replaced = write(known, group, "x.csv", b"0")
+        for old, new in (("data.csv", "data.csv~"), ("data.csv~", "x.csv")):
+            before = known.upload(group, old).id
+            server.asked.clear()
+            made = known.rename_upload(group, old, new, new, io.BytesIO(b"1"))
+            changes = [asked for asked in server.asked if asked.method != "GET"]
+            assert changes[0].method == "POST"
+            assert changes[-1].method == "DELETE"
+            assert changes[-1].path.endswith(before)
+            assert known.upload(group, new).id == made.id
+            assert server.routes.files[made.id] == b"1"
+        assert replaced.id not in server.routes.files
+        assert [file.name for file in known.uploads(group)] == ["x.csv"]
+
+    def test_a_rename_whose_old_file_stays_says_so_and_loses_nothing(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        old = write(known, group, "old.csv", b"1")
+        server.on("DELETE", "/uploads/.*", Reply(413), None)
+        with pytest.raises(TooLarge, match=r"is there as 'new\.csv' now, but 'old\.csv'"):
+            known.rename_upload(group, "old.csv", "new.csv", "new.csv", io.BytesIO(b"1"))
+        assert known.upload(group, "old.csv").id == old.id
+        assert server.routes.files[known.upload(group, "new.csv").id] == b"1"
+
+    def test_of_a_rename_that_is_not_stored_nothing_is_left(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        write(known, group, "old.csv", b"1")
+        write(known, group, "new.csv", b"0")
+        server.on("POST", "/uploads/.*", Reply(413))
+        with pytest.raises(TooLarge):
+            known.rename_upload(group, "old.csv", "new.csv", "new.csv", io.BytesIO(b"1"))
+        with pytest.raises(NotFound):
+            known.rename_upload(group, "none.csv", "new.csv", "new.csv", io.BytesIO(b"1"))
+        assert {file.name for file in known.uploads(group)} == {"old.csv", "new.csv"}
+
+    def test_two_writers_of_one_name_leave_one_upload(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            for made in [
+                pool.submit(write, known, group, name, b"%d" % number)
+                for number in range(8)
+                for name in ("x.txt", "data.csv~")
+            ]:
+                made.result()
+        assert sorted(file.stored for file in known.uploads(group)) == ["data.csv", "x.txt"]
+
+
 class TestWorkflowsAndGroups:
     def test_each_is_asked_for_once_in_its_time(
         self, server: StandIn, known: Catalog, clock: Clock, group: str

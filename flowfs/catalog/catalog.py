@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from flowfs import arguments as documents
-from flowfs.arguments import Uploads
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.records import (
     FileRecord,
     Named,
     RunRecord,
     named,
-    upload_files,
 )
+from flowfs.catalog.uploads import UploadCatalog
 from flowfs.errors import FlowError, NotFound, describe, failure
 from flowfs.service.client import FlowService
 from flowfs.service.runs import ENDED_STATES
+from flowfs.service.statistics import Usage
 
 __all__ = ["Catalog"]
 
@@ -54,7 +54,7 @@ class Catalog:
         self._group_lists: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._runs: Cache[str, dict[str, RunRecord]] = Cache(ttl)
         self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
-        self._uploads: Cache[str, list[FileRecord]] = Cache(ttl)
+        self._uploads = UploadCatalog(service, ttl, self._groups.drop)
         self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
         self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
@@ -62,7 +62,6 @@ class Catalog:
         self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
         self._listed_in: dict[str, str] = {}  # run id -> group id
         self._refusals: dict[str, bytes] = {}
-        self._own_names: dict[tuple[str, str], str] = {}  # (group, name asked) -> upload id
 
     # -- groups ------------------------------------------------------------
 
@@ -82,7 +81,7 @@ class Catalog:
                 self._learn_runs(group_id, runs, runs_since)
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
-                self._uploads.put(group_id, upload_files(files), since=uploads_since)
+                self._uploads.learn(group_id, files, uploads_since)
             return handle
 
         return self._groups.get(group_id, fetch, refresh=refresh)
@@ -197,6 +196,15 @@ class Catalog:
             return record
         return RunRecord.of(self.run(group_id, run_id))
 
+    def known_listing(self, group_id: str) -> tuple[dict[str, RunRecord], list[FileRecord]] | None:
+        """Return runs and uploads of a group as last listed, however long ago; never asks.
+
+        The same objects come again as long as nothing new was listed. None if there are none.
+        """
+        runs = self._runs.peek(group_id, any_age=True)
+        uploads = self._uploads.known(group_id)
+        return None if runs is None or uploads is None else (runs, uploads)
+
     def known_run(self, run_id: str) -> dict[str, Any] | None:
         """Return a run's handle if a good one is kept; never asks."""
         return self._handles.peek(run_id)
@@ -260,24 +268,17 @@ class Catalog:
         else:
             given = documents.normalize(arguments, about, declarations)
         try:
-            checked = documents.check(given, declarations, self._argument_files(group_id), about)
+            checked = self._checked(group_id, given, declarations, about)
         except FlowError:
             # What is missing may have come since: look once more before refusing.
             declared = self.group(group_id, refresh=True).get("parameters")
             declarations = declared if isinstance(declared, list) else None
-            checked = documents.check(given, declarations, self._argument_files(group_id), about)
+            checked = self._checked(group_id, given, declarations, about)
         return self.service.runs.start_run(group_id, checked)
 
-    def _argument_files(self, group_id: str) -> Uploads:
-        records = self.uploads(group_id)
-        ids = {record.id for record in records}
-        # As `upload` resolves a name: what has it in the tree goes before what was asked for
-        # under it.
-        with self._lock:
-            names = {n: i for (g, n), i in self._own_names.items() if g == group_id and i in ids}
-        names.update({record.stored: record.id for record in records})
-        names.update({record.name: record.id for record in records})
-        return Uploads(names, ids)
+    def _checked(self, group_id: str, given: Any, declarations: Any, about: str) -> Any:
+        files = self._uploads.for_arguments(group_id)
+        return documents.check(given, declarations, files, about)
 
     def cancel_run(self, run_id: str, reason: str | None) -> dict[str, Any]:
         """Cancel a run and return its handle."""
@@ -322,11 +323,7 @@ class Catalog:
 
     def uploads(self, group_id: str, *, refresh: bool = False) -> list[FileRecord]:
         """Return the uploads of a group, oldest first."""
-
-        def fetch() -> list[FileRecord]:
-            return upload_files(self.service.uploads.list_files(group_id))
-
-        return self._uploads.get(group_id, fetch, refresh=refresh)
+        return self._uploads.listed(group_id, refresh=refresh)
 
     def upload(self, group_id: str, name: str) -> FileRecord:
         """Return the upload of that name.
@@ -336,20 +333,7 @@ class Catalog:
         NotFound
             If there is none.
         """
-        records = self.uploads(group_id)
-        with self._lock:
-            own = self._own_names.get((group_id, name))
-        found = (
-            [r for r in records if r.name == name]
-            or [r for r in records if r.id == own]
-            # What was told apart by its id keeps that name when the other one has gone.
-            or [r for r in records if name in (f"{r.name} ({r.id})", f"{r.stored} ({r.id})")]
-        )
-        if not found:
-            raise failure(
-                NotFound, f"no upload is called {name!r}", f"groups/{group_id}/uploads/{name}"
-            )
-        return found[-1]
+        return self._uploads.get(group_id, name)
 
     def upload_file(
         self,
@@ -362,7 +346,7 @@ class Catalog:
         """Upload a file, in place of the one that has its name.
 
         The new file is stored before the old one is deleted. Costs a request, one for the
-        listing unless it is known, and one more where an upload is replaced.
+        listing, and one more where an upload is replaced.
 
         Parameters
         ----------
@@ -382,41 +366,44 @@ class Catalog:
         FileRecord
             Its `stored` name is another one where the service did not take the name asked.
         """
-        # Only what is certainly this file under this name may be replaced: two names asked
-        # for may be stored under one.
-        with self._lock:
-            own = self._own_names.get((group_id, name))
-        replaced = [
-            r.id
-            for r in self.uploads(group_id, refresh=True)
-            if r.id == own or (r.name == name and r.stored == raw_name)
-        ]
-        try:
-            made = self.service.uploads.upload_file(group_id, file, raw_name, progress=progress)
-            with self._lock:
-                self._own_names[group_id, name] = made["id"]
-            for file_id in replaced:
-                if file_id == made["id"]:  # the service has replaced it itself
-                    continue
-                try:
-                    self.service.uploads.delete_file(group_id, file_id)
-                except NotFound:
-                    continue
-        finally:
-            self._uploads.drop(group_id)
-            self._groups.drop(group_id)
-        return upload_files([made])[0]
+        return self._uploads.store(group_id, name, raw_name, file, progress)
+
+    def rename_upload(
+        self, group_id: str, old: str, new: str, raw_name: str, file: IO[bytes]
+    ) -> FileRecord:
+        """Upload what an upload holds under a new name, then delete it.
+
+        Costs three requests, and one more where something had the new name: it is replaced.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        old, new : str
+            Names in the tree.
+        raw_name : str
+            The new name to ask the service for.
+        file : binary file
+            What the upload holds; read from where it stands to its end.
+
+        Returns
+        -------
+        FileRecord
+            The new upload.
+
+        Raises
+        ------
+        NotFound
+            If there is no upload of the old name.
+        FlowError
+            As the service says. The old upload is there still; the error tells if the new one
+            is there too.
+        """
+        return self._uploads.rename(group_id, old, new, raw_name, file)
 
     def delete_upload(self, group_id: str, name: str) -> None:
         """Delete the upload of that name."""
-        file_id = self.upload(group_id, name).id
-        try:
-            self.service.uploads.delete_file(group_id, file_id)
-        finally:
-            self._uploads.drop(group_id)
-            self._groups.drop(group_id)
-        with self._lock:
-            self._own_names.pop((group_id, name), None)
+        self._uploads.delete(group_id, name)
 
     # -- workflows ---------------------------------------------------------
 
@@ -456,6 +443,20 @@ class Catalog:
         )
 
     # -- all ---------------------------------------------------------------
+
+    def usage(self) -> dict[str, tuple[Usage, int]]:
+        """Return how each cache did, and how much it holds, by what is in it."""
+        caches: dict[str, Cache[str, Any]] = {
+            "groups": self._groups,
+            "lists of groups": self._group_lists,
+            "lists of runs": self._runs,
+            "runs": self._handles,
+            "lists of workflows": self._workflows,
+            "workflows": self._workflow,
+            "rankings": self._leaderboards,
+        }
+        kept = {name: (cache.usage, len(cache)) for name, cache in caches.items()}
+        return {**kept, "lists of uploads": self._uploads.usage}
 
     def forget(self) -> None:
         """Forget what may have changed, and that ended runs were seen; keep their handles."""

@@ -103,6 +103,8 @@ class FileRecord:
         Seconds since the epoch.
     about : mapping
         What else the service says: ``title``, ``caption``, ``format``, ``widget``.
+    asked : str or None
+        The name that this client asked for when it made the upload; None if another made it.
     """
 
     id: str
@@ -111,6 +113,12 @@ class FileRecord:
     output: tuple[str, ...]
     mtime: float | None
     about: Mapping[str, Any]
+    asked: str | None = None
+
+    @property
+    def mangled(self) -> bool:
+        """Whether this client asked for another name than the one that is stored."""
+        return self.asked is not None and self.asked != self.stored
 
 
 def run_files(handle: Mapping[str, Any]) -> list[FileRecord]:
@@ -143,20 +151,43 @@ def output_names(files: list[tuple[str, str]]) -> list[tuple[str, ...]]:
     return unique_paths([(to_parts(name), file_id) for name, file_id in files])
 
 
-def upload_files(files: list[dict[str, Any]]) -> list[FileRecord]:
-    """Return the uploads of a group; of two with one name the newest has it."""
+def upload_files(
+    files: list[dict[str, Any]], asked: Mapping[str, str] | None = None
+) -> list[FileRecord]:
+    """Return the uploads of a group, oldest first.
+
+    Of two with one name the newest has it; but one that was asked for under another name only
+    if no other is there.
+
+    Parameters
+    ----------
+    files : list of dict
+        As the service lists them.
+    asked : mapping of str to str, optional
+        Names that this client asked for, by the uploads' ids.
+    """
+    asked = {} if asked is None else asked
     files = sorted(files, key=lambda file: str(file.get("createdAt") or ""))
-    names = unique([(to_name(file["name"]), file["id"]) for file in files])
+    # The last one of a name gets it.
+    order = sorted(files, key=lambda file: asked.get(file["id"], file["name"]) == file["name"])
+    names = dict(
+        zip(
+            (file["id"] for file in order),
+            unique([(to_name(file["name"]), file["id"]) for file in order]),
+            strict=True,
+        )
+    )
     return [
         FileRecord(
             id=file["id"],
-            name=name,
+            name=names[file["id"]],
             stored=file["name"],
             output=(),
             mtime=timestamp(file.get("createdAt")),
             about={},
+            asked=asked.get(file["id"]),
         )
-        for file, name in zip(files, names, strict=True)
+        for file in files
     ]
 
 
