@@ -21,6 +21,7 @@ __all__ = [
     "Node",
     "child_kinds",
     "in_run",
+    "in_status",
     "join",
     "normalize",
     "parse",
@@ -46,6 +47,8 @@ class Kind:
     when : str
         When it is there: ``always``, or once its parent is ``success``, ``active``,
         ``refused``, ``started`` (has a run) or ``processed`` (has a post-processing run).
+    listed : bool
+        Whether its directory lists it. What is not listed is there for who names it.
     """
 
     name: str
@@ -54,9 +57,14 @@ class Kind:
     link: bool = False
     writable: bool = False
     when: str = "always"
+    listed: bool = True
 
 
 ROOT = Kind("root", directory=True)
+STATUS = Kind("status directory", directory=True, listed=False)
+ERRORS = Kind("list of errors")
+STATISTICS = Kind("statistics file")
+VERSION = Kind("version file")
 GROUPS = Kind("groups", directory=True)
 GROUP = Kind("group", directory=True)
 GROUP_HANDLE = Kind("group handle")
@@ -89,11 +97,16 @@ POSTPROC = Kind("post-processing run", directory=True, when="processed")
 WORKFLOW_GROUPS = Kind("groups of a workflow", directory=True, view=True)
 WORKFLOW_GROUP = Kind("group by name", directory=True, link=True)
 
+_STATUS = ".flowfs"
 _GROUP, _RUN = "groups/{group}", "groups/{group}/runs/{run}"
 _WORKFLOW, _POSTPROC = "workflows/{workflow}", "workflows/{workflow}/postproc"
 
 _PLACES: tuple[tuple[str, Kind], ...] = (
     ("", ROOT),
+    (_STATUS, STATUS),
+    (f"{_STATUS}/errors", ERRORS),
+    (f"{_STATUS}/stats.json", STATISTICS),
+    (f"{_STATUS}/version", VERSION),
     ("groups", GROUPS),
     (_GROUP, GROUP),
     (f"{_GROUP}/group.json", GROUP_HANDLE),
@@ -282,7 +295,8 @@ def parse(path: str) -> Node:
             here = "/".join(segments[:index])
             if not step.kind.directory:
                 raise failure(NotADirectory, f"{here!r} is no directory ({step.kind.name})", path)
-            known = ", ".join(STATES if step.kind is STATES_DIRECTORY else step.fixed)
+            listed = [name for name, below in step.fixed.items() if below.kind.listed]
+            known = ", ".join(STATES if step.kind is STATES_DIRECTORY else listed)
             raise failure(
                 NotFound, f"nothing is called {segment!r} in {here or 'the root'!r} ({known})", path
             )
@@ -290,8 +304,13 @@ def parse(path: str) -> Node:
     return Node(step.kind, path, path, MappingProxyType(names))
 
 
+def in_status(node: Node) -> bool:
+    """Tell whether a place is of the program itself, which a mount has in its own root."""
+    return node.path.split("/")[0] == _STATUS
+
+
 def child_kinds(node: Node) -> Iterator[tuple[str, Kind]]:
-    """Yield name and kind of what a directory holds by its form alone (no ids, no names)."""
+    """Yield name and kind of what a directory lists by its form alone (no ids, no names)."""
     step = _GRAMMAR
     for segment in node.path.split("/") if node.path else ():
         following = step.fixed.get(segment)
@@ -301,4 +320,5 @@ def child_kinds(node: Node) -> Iterator[tuple[str, Kind]]:
             return
         step = following
     for name, following in step.fixed.items():
-        yield name, following.kind
+        if following.kind.listed:
+            yield name, following.kind

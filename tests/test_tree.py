@@ -12,6 +12,10 @@ from flowfs.tree import Kind, Node, child_kinds, join, normalize, parse
 
 EVERY_PLACE = [
     ("", tree.ROOT),
+    (".flowfs", tree.STATUS),
+    (".flowfs/errors", tree.ERRORS),
+    (".flowfs/stats.json", tree.STATISTICS),
+    (".flowfs/version", tree.VERSION),
     ("groups", tree.GROUPS),
     ("groups/G", tree.GROUP),
     ("groups/G/group.json", tree.GROUP_HANDLE),
@@ -176,6 +180,23 @@ def test_the_fixed_children_of_a_run_stand_in_the_order_of_the_design() -> None:
     ]
     assert [name for name, _ in child_kinds(parse("groups/G/runs"))] == ["new", "new.error"]
     assert list(child_kinds(parse("groups/G/runs/R/outputs/a/b"))) == []
+
+
+def test_the_status_directory_is_there_for_who_names_it_and_in_no_listing() -> None:
+    assert [name for name, _ in child_kinds(parse(""))] == ["groups", "workflows"]
+    assert [name for name, _ in child_kinds(parse(".flowfs"))] == [
+        "errors",
+        "stats.json",
+        "version",
+    ]
+    with pytest.raises(NotFound) as caught:
+        parse("group")
+    assert ".flowfs" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "kind"), EVERY_PLACE)
+def test_a_place_tells_whether_it_is_of_the_program_itself(path: str, kind: Kind) -> None:
+    assert tree.in_status(parse(path)) is path.startswith(".flowfs")
 
 
 def test_a_post_processing_run_has_no_cancel() -> None:

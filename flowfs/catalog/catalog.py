@@ -422,8 +422,11 @@ class Catalog:
 
     def postproc(self, workflow_id: str) -> dict[str, Any] | None:
         """Return the handle of the post-processing run; None if there is none."""
-        handle = self.workflow(workflow_id).get("postproc")
-        return handle if isinstance(handle, dict) and _is_run(handle) else None
+        return _postproc(self.workflow(workflow_id))
+
+    def known_postproc(self, workflow_id: str) -> dict[str, Any] | None:
+        """Return its handle as it was last asked for, however long ago; never asks."""
+        return _postproc(self._workflow.peek(workflow_id, any_age=True) or {})
 
     def workflow_groups(self, workflow_id: str, *, refresh: bool = False) -> list[Named]:
         """Return the user's groups of a workflow, by name."""
@@ -441,6 +444,10 @@ class Catalog:
             lambda: self.service.workflows.get_leaderboard(workflow_id),
             refresh=refresh,
         )
+
+    def known_leaderboard(self, workflow_id: str) -> dict[str, Any] | None:
+        """Return the ranking as it was last asked for, however long ago; never asks."""
+        return self._leaderboards.peek(workflow_id, any_age=True)
 
     # -- all ---------------------------------------------------------------
 
@@ -473,6 +480,11 @@ class Catalog:
         self._handles.expire()
         with self._lock:
             self._seen.clear()
+
+
+def _postproc(workflow: Mapping[str, Any]) -> dict[str, Any] | None:
+    handle = workflow.get("postproc")
+    return handle if isinstance(handle, dict) and _is_run(handle) else None
 
 
 def _is_run(value: Any) -> bool:

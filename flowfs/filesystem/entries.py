@@ -5,6 +5,7 @@ File system and mount both ask here, so that both show the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -52,7 +53,7 @@ class Entries(Sources):
         if kind is tree.OUTPUT:
             record = self._output(node)
             if record is None:
-                return self._base(node, directory=True)
+                return self._base(node, directory=True) | self._inside_run(node, ask)
             return self._file_entry(node, record, ask)
         if kind is tree.RESULT:
             return self._file_entry(node, self._result(node), ask)
@@ -75,7 +76,39 @@ class Entries(Sources):
             entry.update(self._inside_run(node, ask))
         if not kind.directory and entry["size"] is None:
             entry["size"] = self._size(node, ask)
+        if "mtime" not in entry and (mtime := self._mtime(node, entry)) is not None:
+            entry["mtime"] = mtime
         return entry
+
+    def _mtime(self, node: Node, entry: Entry) -> float | None:
+        """Return when what a place shows changed last; None if nobody tells. Never asks."""
+        kind = node.kind
+        if tree.in_status(node):
+            return time.time() if kind is tree.STATISTICS else self.status.changed()
+        if kind is tree.NEW_ERROR:
+            return self._times.first_seen(node.path, self.catalog.refusal(self.group_id(node)))
+        if kind in (tree.LEADERBOARD_JSON, tree.LEADERBOARD_CSV):
+            board = self.catalog.known_leaderboard(self._id(node, "workflow"))
+            return None if board is None else self._times.ranking(board)
+        if kind in (tree.WORKFLOW, tree.WORKFLOW_HANDLE):
+            run = self.catalog.known_postproc(self._id(node, "workflow"))
+            return None if run is None else self._times.run(run)
+        if "group" not in node.names:
+            return None
+        times = self._times.group(self.group_id(node))
+        if times is None:
+            return None
+        if kind in (tree.GROUP_HANDLE, tree.RUN_TABLE):
+            return self._times.table(node.path, times)
+        told = {
+            tree.GROUP: times.newest,
+            tree.RUNS: times.runs,
+            tree.STATES_DIRECTORY: times.runs,
+            tree.UPLOADS: times.uploads,
+            tree.STATE: times.states.get(node.names.get("state", "")),
+        }.get(kind)
+        # What tells of no run and no upload is as old as the group: older than all of them.
+        return times.oldest if told is None else told
 
     def _base(self, node: Node, *, directory: bool | None = None) -> Entry:
         kind = node.kind
@@ -99,11 +132,11 @@ class Entries(Sources):
         return attributes
 
     def _inside_run(self, node: Node, ask: bool) -> Entry:
-        """Times: when the run was created, and when it ended or else was created."""
-        if self._knows_handle(node) or (ask and not node.kind.directory):
+        """Times: when the run was created, and when it ended, or else changed last."""
+        if ask or self._knows_handle(node):
             handle = self._handle(node)
             created = timestamp(handle.get("createdAt"))
-            mtime = timestamp(handle.get("finishedAt")) or created
+            mtime = timestamp(handle.get("finishedAt")) or self._times.run(handle)
         else:
             created = mtime = self._record(node).mtime
         return {k: v for k, v in (("mtime", mtime), ("created", created)) if v is not None}
@@ -131,7 +164,7 @@ class Entries(Sources):
         if source is not None:
             return self.content.known_size(source)
         if node.kind is tree.RUN_TABLE:
-            return None  # a request for each run that is not known: only when it is read
+            return self._tables.size(self.group_id(node))  # asked for only when it is read
         if not ask and not self._is_free(node):
             return None
         return len(self.read(node))

@@ -12,6 +12,9 @@ from flowfs import tree
 from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files
 from flowfs.content import Content
 from flowfs.errors import NotADirectory, NotFound, failure
+from flowfs.filesystem.status import Status
+from flowfs.filesystem.tables import Tables
+from flowfs.filesystem.times import Times
 from flowfs.names import from_name, to_name
 from flowfs.tree import Node, join
 
@@ -37,11 +40,19 @@ class Places:
         What is known of its files' bytes.
     workers : int
         Requests at once where many are needed.
+
+    Attributes
+    ----------
+    status : Status
+        What the program tells of itself.
     """
 
     def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
         self.catalog = catalog
         self.content = content
+        self.status = Status(catalog, content)
+        self._times = Times(catalog)
+        self._tables = Tables(catalog)
         self._workers = workers
         self._records: OrderedDict[str, tuple[dict[str, Any], list[FileRecord]]] = OrderedDict()
 
@@ -189,7 +200,7 @@ class Places:
     def check(self, node: Node) -> None:
         """Raise NotFound unless a place is there; asks as little as it can."""
         kind = node.kind
-        if kind in (tree.ROOT, tree.GROUPS, tree.WORKFLOWS):
+        if kind in (tree.ROOT, tree.GROUPS, tree.WORKFLOWS) or tree.in_status(node):
             return
         if kind.link:
             self.target(node)

@@ -125,6 +125,15 @@ class Sources(Places):
             raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.asked)
         return make(self, node)
 
+    def _errors(self, node: Node) -> bytes:
+        return self.status.errors()
+
+    def _statistics(self, node: Node) -> bytes:
+        return pretty_json(self.status.statistics())
+
+    def _version(self, node: Node) -> bytes:
+        return self.status.version()
+
     def _nothing(self, node: Node) -> bytes:
         return b""
 
@@ -170,6 +179,9 @@ class Sources(Places):
         return leaderboard_table(self.catalog.leaderboard(self._id(node, "workflow")))
 
     _MAKERS: ClassVar[dict[Kind, Callable[[Sources, Node], bytes]]] = {
+        tree.ERRORS: _errors,
+        tree.STATISTICS: _statistics,
+        tree.VERSION: _version,
         tree.NEW: _nothing,
         tree.CANCEL: _nothing,
         tree.NEW_ERROR: _refusal,

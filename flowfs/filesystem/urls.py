@@ -10,7 +10,7 @@ from flowfs.service.endpoint import is_loopback, normalize_endpoint
 __all__ = ["PROTOCOLS", "Location", "parse_url"]
 
 PROTOCOLS = ("flow", "flow+http", "flow+https")
-_TOP = ("groups", "workflows")
+_TOP = ("groups", "workflows", ".flowfs")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Location:
 def parse_url(url: str) -> Location:
     """Take a URL or a path of the tree apart.
 
-    What stands before the first ``groups`` or ``workflows`` segment is the root of the API.
+    What stands before the first segment of the tree's root (``groups``, ``workflows``,
+    ``.flowfs``) is the root of the API.
     ``flow:///groups/…`` and ``flow://groups/…`` name no host: the configured endpoint is
     meant.
 

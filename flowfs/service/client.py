@@ -55,6 +55,11 @@ class FlowService:
                 self._descriptor = self._descriptor or descriptor
         return self._descriptor
 
+    @property
+    def known_descriptor(self) -> ServiceDescriptor | None:
+        """The service's routes if they have been fetched; never asks."""
+        return self._descriptor
+
     def _fetch(self) -> ServiceDescriptor:
         endpoint = self.session.endpoint
         try:

@@ -85,7 +85,7 @@ class Journal:
         if number in _NO_NEWS:
             return
         said = error.strerror if isinstance(error, OSError) else None
-        message = str(said or error or type(error).__name__)[:_LONGEST]
+        message = str(said or str(error) or type(error).__name__)[:_LONGEST]
         name = errno.errorcode.get(number, str(number))
         what = (operation, self._shown(path), name, self._shown(message))
         now = time.time()
