@@ -27,7 +27,8 @@ class Entries(Sources):
     -----
     An entry is fsspec's: ``name`` (as asked for), ``type``, ``size`` (bytes or None), and
     where they apply ``mtime`` and ``created`` (seconds since the epoch), ``kind`` (a word of
-    the domain), ``id``, ``state``, ``title``, ``islink`` and ``target``.
+    the domain), ``id``, ``state``, ``title``, ``stored`` (the service's name of an upload),
+    ``islink`` and ``target``.
     """
 
     def entry(self, node: Node, *, ask: bool = True) -> Entry:
@@ -148,7 +149,9 @@ class Entries(Sources):
         entry["id"] = record.id
         if record.mtime is not None:
             entry |= {"mtime": record.mtime, "created": record.mtime}
-        if node.kind is tree.RESULT:
+        if node.kind is tree.UPLOAD:
+            entry["stored"] = record.stored
+        elif node.kind is tree.RESULT:
             entry["output"] = "/".join(record.output)
         elif node.kind is tree.OUTPUT:
             # A file of a view: `target` finds it again by its name, which here is known.

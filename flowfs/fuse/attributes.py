@@ -33,12 +33,21 @@ class Attributes:
         Whether nothing can be changed.
     started : int
         Nanoseconds since the epoch; the time of what has none of its own.
+    uid, gid : int
+        Whose everything is.
+    umask : int
+        Permissions that nothing has; links excepted, whose own mean nothing.
+    in_a_run : bool
+        Whether a run, or a part of one, is all that is mounted: then nothing of it can be
+        removed, since the service removes a run as a whole.
     """
 
     read_only: bool
     started: int
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
+    umask: int = 0
+    in_a_run: bool = False
 
     def of(self, node: Node, entry: dict[str, Any], size: int | None = None) -> dict[str, int]:
         """Return the members of a ``struct stat``, times in nanoseconds.
@@ -63,7 +72,7 @@ class Attributes:
         time = self.started if mtime is None else int(mtime * 1e9)
         twins = node.kind in (tree.RESULT, tree.OUTPUT) and type_of == stat.S_IFREG
         return {
-            "st_mode": type_of | self._permissions(node, type_of),
+            "st_mode": type_of | self.permissions(node, type_of),
             "st_ino": inode(node, entry),
             # 1 for a directory says that subdirectories are not counted here.
             "st_nlink": 2 if twins else 1,
@@ -84,13 +93,21 @@ class Attributes:
             return stat.S_IFLNK
         return stat.S_IFDIR if entry["type"] == "directory" else stat.S_IFREG
 
-    def _permissions(self, node: Node, type_of: int) -> int:
+    def permissions(self, node: Node, type_of: int) -> int:
+        """Return the permission bits of ``st_mode``."""
         if type_of == stat.S_IFLNK:
             return 0o777
         if type_of == stat.S_IFDIR:
-            changing = node.kind in _CHANGING and "group" in node.names and not self.read_only
-            return 0o755 if changing else 0o555
-        return 0o644 if node.kind.writable and not self.read_only else 0o444
+            mode = 0o755 if self._changes(node) else 0o555
+        else:
+            mode = 0o644 if node.kind.writable and not self.read_only else 0o444
+        return mode & ~self.umask
+
+    def _changes(self, node: Node) -> bool:
+        """Tell whether something can be made or removed in a directory."""
+        if self.read_only or "group" not in node.names or node.kind not in _CHANGING:
+            return False
+        return node.kind in (tree.RUNS, tree.UPLOADS) or not self.in_a_run
 
 
 def inode(node: Node, entry: dict[str, Any]) -> int:

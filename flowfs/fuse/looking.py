@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import errno
+import os
+import posixpath
 import stat
 from typing import Any
 
 from flowfs import tree
-from flowfs.errors import FlowError, InvalidArguments, NotFound, failure
+from flowfs.errors import InvalidArguments, NotFound, failure
 from flowfs.fuse.attributes import inode, link_text
 from flowfs.fuse.handles import Handle
-from flowfs.fuse.served import Served, operation
+from flowfs.fuse.served import Answer, Served, operation
+from flowfs.tree import Node
 
 __all__ = ["Looking"]
 
 _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has room for
 _BLOCK = 4096  # bytes
-_ATTRIBUTES = ("state", "id", "title")
 _PREFIX = "user.flowfs."
+_ATTRIBUTES = ("state", "id", "url", "title", "caption", "output", "stored")
+_LONGEST = 1 << 16  # bytes; Linux takes no longer value of an attribute
 
 
 class Looking(Served):
-    """Attributes, listings, links and extended attributes."""
+    """Attributes, listings, links and extended attributes.
+
+    Extended attributes are read. They cannot be set or removed: there are no operations for
+    that, and the kernel says ENOTSUP, without asking a second time. That is what programs
+    expect of file systems without them, and pass by.
+    """
 
     @operation
     def getattr(self, path: str | None, fi: Any = None) -> dict[str, int]:
@@ -52,7 +61,8 @@ class Looking(Served):
     def readdir(self, path: str | None, fh: int) -> list[tuple[str, dict[str, int], int]]:
         """List a directory: at most one request, and none for sizes."""
         node = self._visible(path)
-        listed = [(".", stat.S_IFDIR, 1), ("..", stat.S_IFDIR, 1)]
+        above = self._place(posixpath.dirname(path or "/"))
+        listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         names = set()
         for entry in self._entries.children(node):
             name = entry["name"].rpartition("/")[2]
@@ -91,20 +101,56 @@ class Looking(Served):
         }
 
     @operation
+    def access(self, path: str, amode: int) -> int:
+        """Tell by its mode whether somebody may; root is asked for no more than others.
+
+        The kernel asks for ``access(2)`` and ``chdir``; not at all where it checks modes on
+        its own account (``allow_other``), and there root may do everything.
+        """
+        node = self._visible(path)
+        type_of = self._type(node)
+        permitted = self._attributes.permissions(node, type_of) >> 6
+        if amode & os.W_OK & ~permitted and self._fs.read_only:
+            raise failure(Answer, "this mount is read-only", node.path, errno=errno.EROFS)
+        if amode & ~permitted & (os.R_OK | os.W_OK | os.X_OK):
+            raise failure(Answer, "its mode does not allow it", node.path, errno=errno.EACCES)
+        return 0
+
+    def _type(self, node: Node) -> int:
+        """Return what is at a place, if it is there; asks for no size."""
+        if self._drafts.peek(node.path) is not None:
+            return stat.S_IFREG
+        if node.kind is tree.OUTPUT:
+            return self._attributes.file_type(node, self._entries.entry(node, ask=False))
+        self._entries.check(node)
+        if node.kind.link:
+            return stat.S_IFLNK
+        return stat.S_IFDIR if node.kind.directory else stat.S_IFREG
+
+    @operation
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        """Return ``user.flowfs.state``, ``.id`` or ``.title``."""
+        """Return one of ``user.flowfs.*``: state, id, url, title, caption, output or stored."""
         # The kernel and ls ask for others all the time: these must cost nothing.
-        if not name.startswith(_PREFIX) or name.removeprefix(_PREFIX) not in _ATTRIBUTES:
-            raise failure(FlowError, "no such attribute", path, errno=errno.ENODATA)
-        value = self._entries.entry(self._visible(path), ask=False).get(name.removeprefix(_PREFIX))
-        if not isinstance(value, str):
-            raise failure(FlowError, "no such attribute", path, errno=errno.ENODATA)
-        return value.encode("utf-8", "replace")
+        known = name.removeprefix(_PREFIX)
+        if name.startswith(_PREFIX) and known in _ATTRIBUTES:
+            value = self._extended(self._visible(path)).get(known)
+            if value is not None:
+                return value
+        raise failure(Answer, "no such attribute", path, errno=errno.ENODATA)
 
     @operation
     def listxattr(self, path: str) -> list[str]:
         """Name the attributes that a place has."""
-        node = self._visible(path)
-        draft = self._drafts.peek(node.path)
-        entry = {} if draft is not None else self._entries.entry(node, ask=False)
-        return [_PREFIX + name for name in _ATTRIBUTES if isinstance(entry.get(name), str)]
+        return [_PREFIX + name for name in self._extended(self._visible(path))]
+
+    def _extended(self, node: Node) -> dict[str, bytes]:
+        """Return a place's extended attributes; asks for no size."""
+        if self._drafts.peek(node.path) is not None:  # not yet what the service has
+            return {}
+        entry = self._entries.entry(node, ask=False)
+        told: dict[str, Any] = {**entry, "url": self._entries.url(node)}
+        return {
+            name: value.encode("utf-8", "replace")[:_LONGEST]
+            for name in _ATTRIBUTES
+            if isinstance(value := told.get(name), str)
+        }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from flowfs.errors import (
     FlowError,
@@ -26,14 +28,14 @@ from flowfs.fuse.handles import Handles
 from flowfs.fuse.opening import Opening
 from flowfs.tree import Node, join
 
-__all__ = ["Served", "operation"]
+__all__ = ["Answer", "Served", "operation"]
 
 logger = logging.getLogger("flowfs.mount")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What happens all the time and is no news.
+# What happens all the time: worth a line only to who wants all of them.
 _ORDINARY = frozenset(
     {
         errno.ENOENT,
@@ -49,20 +51,29 @@ _ORDINARY = frozenset(
 )
 
 
+class Answer(FlowError):
+    """An errno that is the answer to a question, and tells of no failure: it is not recorded."""
+
+
 def operation(method: Callable[P, R]) -> Callable[P, R]:
     """Make whatever a method raises an OSError with a number: the kernel takes nothing else.
 
-    fusepy shows an empty directory, or nonsense, where it gets an error without one.
+    fusepy shows an empty directory, or nonsense, where it gets an error without one. The
+    words, which the kernel does not pass on, are kept in the journal.
     """
 
     @wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        served = cast(Served, args[0])
+        journal = served.journal
         try:
-            return method(*args, **kwargs)
+            with journal.spoken_for():
+                return method(*args, **kwargs)
+        except Answer as answer:
+            raise OSError(answer.errno, os.strerror(answer.errno or errno.EIO)) from None
         except OSError as error:
             number = error.errno if isinstance(error.errno, int) and error.errno > 0 else errno.EIO
-            if number == errno.ENODATA:  # asked for with every write: not worth a line
-                raise OSError(number, os.strerror(number)) from None
+            journal.record(method.__name__, served.about(*args[1:]), error)
             level = logging.DEBUG if number in _ORDINARY else logging.WARNING
             logger.log(
                 level,
@@ -71,7 +82,8 @@ def operation(method: Callable[P, R]) -> Callable[P, R]:
                 describe(error),
                 exc_info=not isinstance(error, FlowError),
             )
-        except BaseException:
+        except BaseException as error:
+            journal.record(method.__name__, served.about(*args[1:]), error)
             logger.exception("%s failed", method.__name__)
             number = errno.EIO
         raise OSError(number, os.strerror(number))
@@ -92,6 +104,11 @@ class Served:
         Returns the thread id of who asked for the operation at hand.
     attributes : Attributes
         How entries become what stat tells.
+
+    Attributes
+    ----------
+    journal : Journal
+        What has failed lately.
     """
 
     def __init__(
@@ -101,7 +118,8 @@ class Served:
         self._entries = fs.entries
         self._root = root
         self._caller = caller
-        self._attributes = attributes
+        self._attributes = replace(attributes, in_a_run=len(root.split("/")) >= 4)
+        self.journal = fs.entries.status.journal
         self._handles = Handles()
         self._drafts = Drafts(fs)
         self._deletions = Deletions(fs)
@@ -115,7 +133,23 @@ class Served:
             path.encode()
         except UnicodeEncodeError:
             raise failure(InvalidArguments, "the name is no UTF-8", ascii(path)) from None
-        return self._entries.resolve(join(self._root, path.strip("/")))
+        return self._entries.resolve(self._in_tree(path))
+
+    def _in_tree(self, path: str) -> str:
+        """Return the path in the tree of a path on the mount."""
+        path = path.strip("/")
+        # What the program tells of itself is in the root of whatever is mounted.
+        return path if path.partition("/")[0] == ".flowfs" else join(self._root, path)
+
+    def about(self, path: Any = None, *rest: Any) -> str:
+        """Return the path in the tree that an operation's arguments are about; for people."""
+        if isinstance(path, str):
+            return self._in_tree(path)
+        for argument in rest:  # of a file that is open and has no name any more
+            number = getattr(argument, "fh", None)
+            with contextlib.suppress(KeyError):
+                return self._handles.get(cast(int, number)).path
+        return "?"
 
     def _visible(self, path: str | None) -> Node:
         node = self._place(path)
