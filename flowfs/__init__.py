@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FlowFileSystem": "flowfs.filesystem",
+    "Mounted": "flowfs.fuse",
+    "mount": "flowfs.fuse",
     "RemoteRunService": "flowfs.service",
     "ServiceDescriptor": "flowfs.service",
     "FlowError": "flowfs.errors",
@@ -47,6 +49,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidRunState",
     "IsADirectory",
+    "Mounted",
     "NoSpace",
     "NotADirectory",
     "NotFound",
@@ -58,6 +61,7 @@ __all__ = [
     "TooLarge",
     "UnclearStart",
     "__version__",
+    "mount",
 ]
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
         UnclearStart,
     )
     from flowfs.filesystem import FlowFileSystem
+    from flowfs.fuse import Mounted, mount
     from flowfs.service import RemoteRunService, ServiceDescriptor
 
 

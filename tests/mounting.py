@@ -17,7 +17,7 @@ from pathlib import Path
 from support import wait_until
 
 from flowfs.embedded import EmbeddedService
-from flowfs.fuse.process import mounts
+from flowfs.fuse.table import mounts
 
 __all__ = ["command_environment", "flowfs", "mounted", "serve_mount"]
 
@@ -102,7 +102,7 @@ def serve_mount(
     extra: dict[str, str] | None = None,
     **options: str | float | bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``flowfs mount`` and yield its process; it and the mount are gone afterwards."""
+    """Start ``flowfs mount -f`` and yield its process; it and the mount are gone afterwards."""
     given = []
     for name, value in options.items():
         option = "-o" if name == "o" else "--" + name.replace("_", "-")
@@ -113,7 +113,16 @@ def serve_mount(
         environment["FUSE_LIBRARY_NAME"] = library
     with open(log, "ab") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flowfs", "mount", *given, url, os.fspath(directory)],
+            [
+                sys.executable,
+                "-m",
+                "flowfs",
+                "mount",
+                "--foreground",
+                *given,
+                url,
+                os.fspath(directory),
+            ],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=said,

@@ -139,10 +139,10 @@ def test_one_line_says_that_it_is_mounted_and_how_to_end_it(
     service: EmbeddedService, directory: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with serve_mount(service, directory, "", log, fuse="fusepy"):
+    with serve_mount(service, directory, "", log, fuse="fusepy") as process:
         line = wait_until(lambda: log.read_text(), 20, "the line")
         assert line.splitlines() == [
-            f"mounted flow+{service.endpoint} on {directory}; "
+            f"mounted flow+{service.endpoint} on {directory} (pid {process.pid}); "
             f"end with Ctrl-C or: flowfs umount {directory}"
         ]
         assert sh("ls", directory).stdout.split() == ["groups", "workflows"]
@@ -194,8 +194,6 @@ def test_umount_clears_a_mount_whose_process_has_died(
         wait_until(lambda: "mounted" in log.read_text(), 20, "the mount")
         process.kill()
         process.wait()
-        said = refusal("mount", directory, environment=command_environment(service))
-        assert "flowfs umount" in said
         assert flowfs("umount", directory).returncode == 0
         assert not is_mounted(directory)
 

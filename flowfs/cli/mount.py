@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowfs.errors import InvalidArguments, failure
+from flowfs.errors import FlowError
+
+if TYPE_CHECKING:
+    from flowfs.fuse.process import Ready
+    from flowfs.fuse.settings import Settings
+
+
+class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A value as a function of :mod:`flowfs.fuse.settings` reads it."""
+
+    def __init__(self, name: str, function: str) -> None:
+        self.name = name
+        self._function = function
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from flowfs.fuse import settings
+
+        read: Callable[[str], Any] = getattr(settings, self._function)
+        try:
+            return read(str(value))
+        except FlowError as error:
+            self.fail(str(error.strerror), param, ctx)
 
 
 @click.command(short_help="Mount a service as a directory.")
-@click.argument("arguments", metavar="[URL] DIR", nargs=-1, required=True)
+@click.argument("arguments", metavar="[URL] DIR", nargs=-1)
+@click.option("-f", "--foreground", is_flag=True, help="Serve it here, until Ctrl-C.")
+@click.option("-l", "--list", "listing", is_flag=True, help="List what is mounted.")
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option("--allow-other", is_flag=True, help="Let other users of this machine look.")
+@click.option("--uid", type=_Read("user", "user_number"), help="Whom the files belong to.")
+@click.option("--gid", type=_Read("group", "group_number"), help="Their group.")
+@click.option(
+    "--umask", type=_Read("octal", "umask_of"), help="Permissions that nobody has, as 027."
+)
 @click.option("--timeout", type=float, help="Seconds for a call, or without progress.")
 @click.option("--retries", type=int, help="How often a request that changes nothing is repeated.")
 @click.option("--ttl", type=float, help="Seconds for which listings and active runs are kept.")
 @click.option("--max-connections", type=int, help="Connections to the service.")
-@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False, resolve_path=True),
+    help="Where content is kept in temporary files.",
+)
+@click.option("--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 2G.")
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=True, resolve_path=True),
@@ -30,72 +67,137 @@ from flowfs.errors import InvalidArguments, failure
     help="Client certificate.",
 )
 @click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, resolve_path=True),
+    help="Log to this file.",
+)
+@click.option("--syslog", is_flag=True, help="Log to syslog: the default in the background.")
+@click.option("--debug", is_flag=True, help="Log requests, and every error of an operation.")
+@click.option(
     "--fuse",
     type=click.Choice(["auto", "fusepy", "mfusepy"]),
-    default="auto",
-    show_default=True,
-    help="Python binding to use.",
+    help="Python binding to use (auto).",
 )
-@click.option("--allow-other", is_flag=True, help="Let other users of this machine look.")
-@click.option("-o", "more", multiple=True, metavar="OPT[,OPT…]", help="Options for FUSE.")
-@click.option("-f", "--foreground", is_flag=True, help="Accepted; it always is.")
+@click.option("-o", "more", multiple=True, metavar="OPT[,OPT…]", help="Options as in fstab.")
 @click.pass_context
 def mount(
     ctx: click.Context,
     /,
     arguments: tuple[str, ...],
-    ca: str | None,
-    read_only: bool,
-    fuse: str,
-    allow_other: bool,
-    more: tuple[str, ...],
     foreground: bool,
-    **settings: Any,
+    listing: bool,
+    as_json: bool,
+    more: tuple[str, ...],
+    **given: Any,
 ) -> None:
-    """Mount the service at URL on the empty directory DIR, until it is unmounted or Ctrl-C.
+    """Mount the service at URL on the empty directory DIR.
+
+    Returns once the mount answers; it goes on in the background, until `flowfs umount DIR`.
 
     URL is a flow:// URL of the service or of a part of its tree, or the http(s) address of
     its API root; without it, the service that the environment or the one login names. The
     token is taken from FLOWSERV_ACCESS_TOKEN or from `flowfs login`, never from here.
     """
-    from flowfs.filesystem import FlowFileSystem
-    from flowfs.fuse import mount as serve
+    if listing:
+        from flowfs.cli.mounts import show_mounts
 
-    if len(arguments) > 2:
-        raise click.UsageError(f"one URL and one directory: {' '.join(arguments)}")
-    directory, url = arguments[-1], arguments[0] if len(arguments) == 2 else ""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if ca is not None:
-        given["verify"] = ca
-    _log_to_stderr(bool(ctx.obj and ctx.obj.get("debug")))
-    try:
-        if url.lower().startswith(("http://", "https://")):
-            given["endpoint"], url = url, ""
-        given.update(FlowFileSystem._get_kwargs_from_urls(url))
-        fs = FlowFileSystem(read_only=read_only, **given)
-        path = fs._strip_protocol(url)
-    except ValueError as error:
-        if isinstance(error, OSError):
-            raise
-        raise failure(InvalidArguments, str(error)) from None
-    shown = fs.unstrip_protocol(path)
+        if arguments:
+            raise click.UsageError("--list lists all mounts, and mounts nothing")
+        show_mounts(as_json)
+        return
+    if not 1 <= len(arguments) <= 2:
+        raise click.UsageError(f"one URL at most, and one directory: {' '.join(arguments) or '-'}")
+    from flowfs.fuse.settings import read_options
 
-    def ready() -> None:
-        print(
-            f"mounted {shown} on {directory}; end with Ctrl-C or: flowfs umount {directory}",
-            file=sys.stderr,
-            flush=True,
-        )
+    ours, others = read_options(",".join(more))
+    # Not what is 0: that is something else than nothing said.
+    said = {name: v for name, v in given.items() if v is not None and v is not False}
+    ours.update(said)
+    ours["verify"] = ours.pop("ca", ours.pop("verify", None))
+    if os.environ.get("FLOWFS_DEBUG") or (ctx.obj and ctx.obj.get("debug")):
+        ours["debug"] = True
+    url = arguments[0] if len(arguments) == 2 else ""
+    settings = settings_of(url, arguments[-1], ours, others, foreground=foreground)
+    if foreground:
+        _serve(settings, arguments[-1], as_json)
+        return
+    from flowfs.fuse.background import start
+
+    _tell(start(settings).ready, arguments[-1], as_json)
+
+
+def settings_of(
+    url: str,
+    directory: str,
+    ours: dict[str, Any],
+    others: dict[str, str | bool],
+    *,
+    foreground: bool = False,
+    source: str = "",
+) -> Settings:
+    """Return the settings of a mount, given the options as they were read.
+
+    Parameters
+    ----------
+    url, directory : str
+        What, and where.
+    ours : dict
+        As :func:`flowfs.fuse.settings.read_options` returns them.
+    others : dict
+        For FUSE.
+    foreground : bool
+        Whether it logs to stderr unless it is told otherwise.
+    source : str
+        For the table of mounts.
+    """
+    from flowfs.fuse.log import Log
+    from flowfs.fuse.settings import Settings
+
+    ours = {name: value for name, value in ours.items() if value is not None}
+    log = Log(
+        file=ours.pop("log_file", ""),
+        syslog=ours.pop("syslog", False),
+        debug=ours.pop("debug", False),
+        stderr=foreground,
+    )
+    own = {
+        name: ours.pop(name)
+        for name in ("fuse", "allow_other", "uid", "gid", "umask")
+        if name in ours
+    }
+    return Settings(
+        directory=os.path.abspath(directory),
+        url=url,
+        service=ours,
+        options=others,
+        source=source,
+        log=log,
+        **own,
+    )
+
+
+def _serve(settings: Settings, directory: str, as_json: bool) -> None:
+    from flowfs.fuse.process import serve
 
     serve(
-        fs,
-        path,
-        directory,
-        fuse=fuse,
-        allow_other=allow_other,
-        options=_fuse_options(more),
-        ready=ready,
+        settings,
+        ready=lambda ready: _tell(ready, directory, as_json, " with Ctrl-C or:", stderr=True),
     )
+
+
+def _tell(
+    ready: Ready, directory: str, as_json: bool, how: str = ":", *, stderr: bool = False
+) -> None:
+    for note in ready.notes:
+        click.echo(f"flowfs: {note}", err=True)
+    if as_json:
+        told = {"directory": ready.directory, "url": ready.url, "pid": ready.pid, "log": ready.log}
+        click.echo(json.dumps(told))
+        return
+    line = (
+        f"mounted {ready.url} on {directory} (pid {ready.pid}); end{how} flowfs umount {directory}"
+    )
+    print(line, file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 @click.command(short_help="End a mount.")
@@ -105,19 +207,6 @@ def umount(directory: str, lazy: bool) -> None:
     """End the mount on DIR. One whose process has died is cleared away."""
     from flowfs.fuse import unmount
 
+    directory = os.path.abspath(directory)
+    os.chdir("/")  # not to be who has it in use
     unmount(directory, lazy=lazy)
-
-
-def _fuse_options(more: tuple[str, ...]) -> dict[str, str | bool]:
-    options: dict[str, str | bool] = {}
-    for one in ",".join(more).split(","):
-        name, equals, value = one.strip().partition("=")
-        if name:
-            options[name] = value if equals else True
-    return options
-
-
-def _log_to_stderr(debug: bool) -> None:
-    debug = debug or bool(os.environ.get("FLOWFS_DEBUG"))
-    logging.basicConfig(stream=sys.stderr, format="flowfs: %(message)s", level=logging.WARNING)
-    logging.getLogger("flowfs").setLevel(logging.DEBUG if debug else logging.WARNING)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from flowfs.embedded import EmbeddedService, sample
 from flowfs.errors import DeadlineExceeded, FlowError, describe, failure
 from flowfs.fuse.binding import load
-from flowfs.fuse.process import mounts
+from flowfs.fuse.table import mounts
 
 __all__ = ["Stage", "is_mounted", "why_no_mount"]
 

@@ -1,5 +1,6 @@
 """The tree as a FUSE mount: operations over :class:`~flowfs.FlowFileSystem`."""
 
-from flowfs.fuse.process import mount, unmount
+from flowfs.fuse.mounted import Mounted, mount
+from flowfs.fuse.unmounting import unmount
 
-__all__ = ["mount", "unmount"]
+__all__ = ["Mounted", "mount", "unmount"]

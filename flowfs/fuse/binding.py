@@ -6,11 +6,14 @@ reach the operations and in the options they take; only this module knows.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flowfs.errors import FlowError, InvalidArguments, failure
@@ -49,6 +52,25 @@ class Binding:
         """Return the thread id of who asked for the operation at hand; 0 if not known."""
         return int(self.module.fuse_get_context()[2])
 
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the binding and its library, by name."""
+        told = {}
+        with contextlib.suppress(PackageNotFoundError):
+            told[self.name] = version(self.name)
+        number = int(self.module._libfuse.fuse_version())  # 29, 35, 312: the first digit is major
+        told["libfuse"] = f"{str(number)[0]}.{str(number)[1:]}"
+        return told
+
+    def leaver(self) -> Callable[[], None]:
+        """Return what has the loop of the mount at hand end; to be asked for in an operation.
+
+        What is returned may be called once, by any thread. It sets a flag, which libfuse sees
+        when the main thread next wakes up.
+        """
+        library = self.module._libfuse
+        mount = ctypes.c_void_p(library.fuse_get_context().contents.fuse)
+        return lambda: library.fuse_exit(mount)
+
     def serve(self, operations: Any, directory: str, options: Mapping[str, str | bool]) -> None:
         """Mount, and serve until the mount ends.
 
@@ -64,7 +86,7 @@ class Binding:
         Raises
         ------
         FlowError
-            If the library refuses; it has said why on stderr.
+            If the library refuses; it says why on stderr, and only there.
         """
         own = dict(options)
         if self.libfuse == 2:
@@ -74,13 +96,31 @@ class Binding:
         logging.getLogger("fuse").setLevel(logging.CRITICAL)
         served = operations if self.name == "mfusepy" else _Called(operations)
         try:
-            self.module.FUSE(served, directory, raw_fi=True, foreground=True, **own)
+            _fuse_of(self.module)(served, directory, raw_fi=True, foreground=True, **own)
         except RuntimeError as error:
             raise failure(
                 FlowError,
-                f"libfuse {self.libfuse} cannot mount there (code {error}); it says why above",
+                f"libfuse {self.libfuse} cannot mount there (code {error})",
                 directory,
             ) from None
+
+
+def _fuse_of(module: Any) -> Any:
+    """Return a binding's class that mounts, with the flags of rename passed on.
+
+    mfusepy drops them: a rename that is to replace nothing would replace, and one that is to
+    exchange two files would lose one. libfuse 2 knows no flags, and the kernel refuses them.
+    """
+    if not hasattr(module.FUSE, "rename_fuse_3"):
+        return module.FUSE
+
+    class WithFlags(module.FUSE):  # type: ignore[misc]
+        def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
+            paths = (name.decode(self.encoding, self.errors) for name in (old, new))
+            self.operations.rename(*paths, flags)
+            return 0
+
+    return WithFlags
 
 
 class _Called:

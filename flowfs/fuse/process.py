@@ -1,103 +1,189 @@
-"""Mounting and unmounting: what is checked first, and the process that serves a mount."""
+"""The process that serves a mount: what is checked first, and the serving."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
 import os
 import re
-import shutil
-import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 from flowfs.errors import (
     AccessDenied,
-    DirectoryNotEmpty,
+    DeadlineExceeded,
     FlowError,
-    InvalidArguments,
     NotADirectory,
     NotFound,
     failure,
 )
 from flowfs.filesystem import FlowFileSystem
+from flowfs.fuse import registry
 from flowfs.fuse.attributes import Attributes
-from flowfs.fuse.binding import load
+from flowfs.fuse.binding import Binding, load
+from flowfs.fuse.ending import Ending
+from flowfs.fuse.log import conceal, start_log
+from flowfs.fuse.mountpoint import check_device, check_directory
 from flowfs.fuse.operations import Operations
+from flowfs.fuse.settings import Settings
 
-__all__ = ["Mount", "mount", "mounts", "unmount"]
+__all__ = ["Ready", "serve"]
 
-_TYPE = "flowfs"
+logger = logging.getLogger("flowfs.mount")
+
+_SUBTYPE = "flowfs"
 _NAMES_LAST = 1.0  # seconds for which the kernel need not ask again what is where
-_PATIENCE = 20.0  # seconds for umount
+_REFUSED = re.compile(r"permi(ssion|tted)|no write access|user_allow_other", re.I)
 
 
 @dataclass(frozen=True)
-class Mount:
-    """One line of the kernel's table of mounts.
+class Ready:
+    """A mount that answers.
 
     Attributes
     ----------
-    source : str
-        What is mounted: for flowfs, its URL.
+    url : str
+        What is mounted, in full.
     directory : str
-        Where.
-    type : str
-        ``fuse.flowfs`` for flowfs.
+        Where; absolute.
+    pid : int
+        The process that serves it.
+    log : str
+        Where it logs to, in words; empty: nowhere.
+    notes : tuple of str
+        What had to be done first, for the user.
     """
 
-    source: str
+    url: str
     directory: str
-    type: str
+    pid: int
+    log: str
+    notes: tuple[str, ...] = ()
 
 
-def mount(
-    fs: FlowFileSystem,
-    path: str,
-    directory: str,
+@dataclass(frozen=True)
+class _Prepared:
+    directory: str
+    notes: list[str]
+    binding: Binding
+    root: str
+
+
+def serve(
+    settings: Settings,
     *,
-    fuse: str = "auto",
-    allow_other: bool = False,
-    options: Mapping[str, str | bool] | None = None,
-    ready: Callable[[], None] | None = None,
+    ready: Callable[[Ready], None] | None = None,
+    begin: Callable[[float], None] | None = None,
+    ending: Ending | None = None,
 ) -> None:
-    """Mount a tree, or what is below `path` in it, and serve it until it is unmounted.
+    """Mount a tree, or a part of it, and serve it until it is unmounted or a signal comes.
 
-    SIGINT and SIGTERM unmount it. Costs three requests at most before anything is mounted:
-    for the service's routes, for who the user is, and for `path`.
+    By the main thread of a process that does nothing else. Costs three requests at most before
+    anything is mounted: for the service's routes, for who the user is, and for the place.
 
     Parameters
     ----------
-    fs : FlowFileSystem
-        The service.
-    path : str
-        Path in the tree; ``""`` for all of it.
-    directory : str
-        An empty directory.
-    fuse : {"auto", "fusepy", "mfusepy"}
-        Which binding to use.
-    allow_other : bool
-        Whether other users of the machine may look; only the owner may change.
-    options : mapping of str to str or True, optional
-        For FUSE, as its ``-o``.
+    settings : Settings
+        What, where and how.
     ready : callable, optional
         Called once the mount answers, from another thread.
+    begin : callable, optional
+        Called before anything is asked, with the seconds after which it will have been given
+        up if nothing answers.
+    ending : Ending, optional
+        By which the end is asked for; entered.
 
     Raises
     ------
     FlowError
         If it cannot be mounted; nothing is.
+    SystemExit
+        If a signal came before anything was mounted.
     """
-    directory = check_directory(directory)
-    _check_device()
-    binding = load(fuse)
-    root = _check_service(fs, path)
-    attributes = Attributes(fs.read_only, time.time_ns())
-    operations = Operations(fs, root, binding.caller, attributes, ready)
+    with contextlib.ExitStack() as stack:
+        end = ending or stack.enter_context(Ending())
+        start_log(settings.log)
+        fs, path = settings.file_system()
+        session = fs.catalog.service.session
+        conceal(session.credentials.token)
+        if begin is not None:
+            begin(session.timeout)
+        late = failure(
+            DeadlineExceeded, f"no answer within {session.timeout:g} s", fs.unstrip_protocol(path)
+        )
+        # The session's own deadline is for each request, and has the better words.
+        prepared = end.bounded(lambda: _prepare(settings, fs, path), session.timeout + 0.5, late)
+        end.watch(lambda closing: session.interrupt(closing=closing), prepared.directory)
+        _serve(settings, fs, prepared, end, ready)
+
+
+def _prepare(settings: Settings, fs: FlowFileSystem, path: str) -> _Prepared:
+    directory, notes = check_directory(settings.directory)
+    check_device()
+    binding = load(settings.fuse)
+    return _Prepared(directory, notes, binding, _check_service(fs, path))
+
+
+def _serve(
+    settings: Settings,
+    fs: FlowFileSystem,
+    prepared: _Prepared,
+    ending: Ending,
+    ready: Callable[[Ready], None] | None,
+) -> None:
+    binding, directory = prepared.binding, prepared.directory
+    pid = os.getpid()
+    url = fs.unstrip_protocol(prepared.root)
+    told = Ready(url, directory, pid, settings.log.target, tuple(prepared.notes))
+
+    def began() -> None:
+        said.pass_on()
+        ending.began(binding.leaver())
+        started = registry.started_at(pid) or 0
+        registry.remember(
+            registry.Record(directory, url, pid, started, time.time(), settings.log.target)
+        )
+        for note in prepared.notes:
+            logger.info("%s", note)
+        logger.info("mounted %s on %s", url, directory)
+        if ready is not None:
+            ready(told)
+
+    operations = Operations(fs, prepared.root, binding.caller, _attributes(settings, fs), began)
+    fs.entries.status.versions.update(binding.versions())
+    try:
+        with _Said() as said:
+            try:
+                binding.serve(operations, directory, _options(settings, fs, url))
+            except FlowError as error:
+                if not said.text:
+                    raise
+                kind = AccessDenied if _REFUSED.search(said.text) else FlowError
+                raise failure(kind, f"cannot mount there: {said.text}", error.filename) from None
+    finally:
+        registry.forget(pid)
+    logger.info("no longer mounted on %s", directory)
+
+
+def _attributes(settings: Settings, fs: FlowFileSystem) -> Attributes:
+    given: dict[str, Any] = {}
+    if settings.uid is not None:
+        given["uid"] = settings.uid
+    if settings.gid is not None:
+        given["gid"] = settings.gid
+    if settings.umask:
+        given["umask"] = settings.umask
+    return Attributes(fs.read_only, time.time_ns(), **given)
+
+
+def _options(settings: Settings, fs: FlowFileSystem, url: str) -> dict[str, str | bool]:
     chosen: dict[str, str | bool] = {
-        "fsname": _escaped(fs.unstrip_protocol(root)),
-        "subtype": _TYPE,
+        "fsname": _escaped(settings.source or url),
+        "subtype": _SUBTYPE,
         "use_ino": True,  # or hard links would not be seen to be one file
         "hard_remove": True,  # or removing an open file would ask for a rename
         # A size that is not known yet must not be remembered. Names may be: what has gone
@@ -107,66 +193,10 @@ def mount(
         "negative_timeout": "0",
         "ro": fs.read_only,
     }
-    if allow_other:
+    if settings.allow_other:
         # Without the second, others could start and delete runs in the owner's name.
         chosen |= {"allow_other": True, "default_permissions": True}
-    binding.serve(operations, directory, {**chosen, **(options or {})})
-
-
-def check_directory(directory: str) -> str:
-    """Return the absolute path of a directory that can be mounted on.
-
-    Raises
-    ------
-    NotFound, NotADirectory, DirectoryNotEmpty, AccessDenied, FlowError
-        If it cannot.
-    """
-    path = os.path.abspath(directory)
-    try:
-        if any(one.directory == os.path.realpath(path) for one in mounts()):
-            # Asked first: a mount whose process hangs would not answer.
-            os.stat(path)
-            raise failure(
-                FlowError,
-                f"something is mounted there already; end it with: flowfs umount {directory}",
-                path,
-                errno=errno.EBUSY,
-            )
-        names = os.listdir(path)
-    except FlowError:
-        raise
-    except FileNotFoundError:
-        raise failure(NotFound, "no such directory: make it first", path) from None
-    except NotADirectoryError:
-        raise failure(NotADirectory, "is not a directory", path) from None
-    except PermissionError:
-        raise failure(AccessDenied, "permission denied", path) from None
-    except OSError as error:
-        if error.errno != errno.ENOTCONN:
-            raise
-        raise failure(
-            FlowError,
-            f"a mount whose process has died is there; clear it with: flowfs umount {directory}",
-            path,
-            errno=errno.ENOTCONN,
-        ) from None
-    if names:
-        raise failure(DirectoryNotEmpty, "the directory is not empty", path)
-    return path
-
-
-def _check_device() -> None:
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except FileNotFoundError:
-        raise failure(
-            NotFound,
-            "this machine has no FUSE: load the kernel module (modprobe fuse); in a container, "
-            "give it the device (--device /dev/fuse --cap-add SYS_ADMIN)",
-            "/dev/fuse",
-        ) from None
-    except PermissionError:
-        raise failure(AccessDenied, "you may not use FUSE on this machine", "/dev/fuse") from None
+    return {**chosen, **settings.options}
 
 
 def _check_service(fs: FlowFileSystem, path: str) -> str:
@@ -186,94 +216,47 @@ def _escaped(value: str) -> str:
     return re.sub(r"([\\,])", r"\\\1", value)
 
 
-def mounts() -> list[Mount]:
-    """Return what is mounted by FUSE on this machine, the newest last."""
-    found = []
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            source, directory, type_of = map(_unescaped, line.split(" ")[:3])
-            if type_of.partition(".")[0] == "fuse":
-                found.append(Mount(source, directory, type_of))
-    return found
+class _Said:
+    """Keeps what is written to stderr until it is known whether the mount comes about.
 
-
-def _unescaped(value: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), value)
-
-
-def unmount(directory: str, *, lazy: bool = False) -> None:
-    """End a mount of flowfs; a dead one is cleared away.
-
-    Parameters
-    ----------
-    directory : str
-        Where it is.
-    lazy : bool
-        Take it out of sight even if it is in use; it ends with its last user.
-
-    Raises
-    ------
-    InvalidArguments
-        If nothing of flowfs is mounted there.
-    FlowError
-        If it is in use (EBUSY), or cannot be ended for another reason.
+    libfuse says there why it cannot mount, and nowhere else.
     """
-    # The directory itself is not looked at: a mount whose process hangs would not answer.
-    parent, name = os.path.split(os.path.abspath(directory))
-    path = os.path.join(os.path.realpath(parent), name)
-    there = [one for one in mounts() if one.directory == path]
-    if not there:
-        path = os.path.realpath(path)  # the directory was given by a link to it
-        there = [one for one in mounts() if one.directory == path]
-    if not there:
-        raise failure(InvalidArguments, "nothing is mounted there", path)
-    if there[-1].type != f"fuse.{_TYPE}":
-        raise failure(
-            InvalidArguments, f"what is mounted there is not of flowfs: {there[-1].type}", path
-        )
-    complaint = _umount(path, lazy)
-    if complaint is not None and not lazy and _is_dead(path):
-        complaint = _umount(path, True)
-    if complaint is None:
-        return
-    if "busy" in complaint:
-        raise failure(
-            FlowError,
-            "is in use: leave it (cd, close files) and try again, or use --lazy",
-            path,
-            errno=errno.EBUSY,
-        )
-    raise failure(FlowError, complaint, path)
 
+    def __enter__(self) -> _Said:
+        sys.stderr.flush()
+        self._memory = os.memfd_create("said")
+        self._kept: int | None = os.dup(2)
+        os.dup2(self._memory, 2)
+        return self
 
-def _umount(path: str, lazy: bool) -> str | None:
-    """Unmount; return what the command said if it failed."""
-    if os.getuid() == 0:
-        command = ["umount", "-l", path] if lazy else ["umount", path]
-    else:
-        helper = shutil.which("fusermount3") or shutil.which("fusermount")
-        if helper is None:
-            return "there is no fusermount: install the package fuse3"
-        command = [helper, "-uz" if lazy else "-u", path]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer of {command[0]} within {_PATIENCE:g} s; use --lazy"
-    if done.returncode == 0:
-        return None
-    return " ".join(done.stderr.split()) or f"{command[0]} ended with code {done.returncode}"
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()
+        os.close(self._memory)
 
+    @property
+    def text(self) -> str:
+        """What has been kept; nothing once it was passed on."""
+        if self._kept is None:
+            return ""
+        return " ".join(self._said().decode("utf-8", "replace").split())
 
-def _is_dead(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
+    def pass_on(self) -> None:
+        """Have stderr go where it went, and what came meanwhile too."""
+        self._release()
+        if said := self._said():
+            os.write(2, said)
+
+    def _said(self) -> bytes:
+        return os.pread(self._memory, 1 << 16, 0)
+
+    def _release(self) -> None:
+        if self._kept is not None:
+            sys.stderr.flush()
+            os.dup2(self._kept, 2)
+            os.close(self._kept)
+            self._kept = None

@@ -1,0 +1,77 @@
+"""The process that serves a mount in the background; :mod:`flowfs.fuse.background` starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from dataclasses import asdict
+from typing import Any
+
+from flowfs.fuse.background import tell_error
+from flowfs.fuse.ending import Ending
+from flowfs.fuse.process import Ready, serve
+from flowfs.fuse.settings import Settings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Read from stdin what is to be mounted, and serve it; stdin is told how that goes."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
+        name.write("flowfs")  # else this is one of many called python
+    settings = Settings.load(sys.stdin.buffer.readline())
+    parent = json.loads(sys.stdin.buffer.readline())["parent"]
+    channel = socket.socket(fileno=os.dup(0))
+    _forget_streams(0)
+    with Ending() as ending:
+
+        def tell(document: dict[str, Any]) -> None:
+            try:
+                channel.sendall(json.dumps(document).encode() + b"\n")
+            except OSError:
+                ending.request()  # who wanted it is gone
+
+        def ready(mount: Ready) -> None:
+            _forget_streams(1, 2)
+            tell({"ready": asdict(mount)})
+            if parent is None:
+                channel.close()
+            else:
+                threading.Thread(
+                    target=_follow, args=(channel, parent, ending), name="flowfs-owner", daemon=True
+                ).start()
+
+        try:
+            serve(
+                settings,
+                ready=ready,
+                begin=lambda timeout: tell({"timeout": timeout}),
+                ending=ending,
+            )
+        except Exception as error:
+            tell({"error": tell_error(error)})
+            sys.exit(1)
+
+
+def _forget_streams(*numbers: int) -> None:
+    """Let go of what was inherited: who reads it would wait for this process to end."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in numbers:
+        os.dup2(nothing, number)
+    os.close(nothing)
+
+
+def _follow(channel: socket.socket, parent: int, ending: Ending) -> None:
+    """End when the process that wanted the mount does, or closes the channel."""
+    watched: list[Any] = [channel]
+    with contextlib.suppress(OSError, AttributeError):
+        # A process that it forked would keep the channel open.
+        watched.append(os.pidfd_open(parent))
+    select.select(watched, [], [])  # nothing is ever sent
+    ending.request(signal.SIGTERM)

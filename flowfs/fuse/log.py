@@ -1,0 +1,124 @@
+"""Where a mount logs to: stderr, a file, syslog, or nowhere. Never the token."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import stat
+import sys
+from dataclasses import dataclass
+
+from flowfs.errors import InvalidArguments, failure
+
+__all__ = ["Log", "conceal", "start_log"]
+
+_SYSLOG = "/dev/log"
+
+_secrets: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where a mount logs to, and how much.
+
+    Attributes
+    ----------
+    file : str
+        A file, appended to; begun anew where somebody moved it away.
+    syslog : bool
+        To syslog: the socket /dev/log, or what ``FLOWFS_SYSLOG`` names, a path or
+        ``host:port``.
+    stderr : bool
+        To stderr, where neither of the two is asked for; else to syslog if there is one.
+    debug : bool
+        Requests, and every error of an operation, too.
+    """
+
+    file: str = ""
+    syslog: bool = False
+    stderr: bool = False
+    debug: bool = False
+
+    @property
+    def target(self) -> str:
+        """In words, where it goes to."""
+        if self.file:
+            return self.file
+        if self.syslog or (not self.stderr and _is_socket(_SYSLOG)):
+            return "syslog"
+        return "stderr" if self.stderr else ""
+
+
+def conceal(secret: str | None) -> None:
+    """Let nothing that is logged show a token."""
+    if secret:
+        _secrets.add(secret)
+
+
+def start_log(log: Log) -> None:
+    """Begin to log.
+
+    Raises
+    ------
+    InvalidArguments
+        If it cannot be logged there.
+    """
+    handler: logging.Handler
+    target = log.target
+    stamped = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
+    level = logging.INFO
+    if log.file:
+        try:
+            handler = logging.handlers.WatchedFileHandler(log.file, encoding="utf-8")
+        except OSError as error:
+            raise failure(
+                InvalidArguments, f"cannot log there: {error.strerror}", log.file
+            ) from None
+    elif target == "syslog":
+        handler = _syslog()
+        stamped = "flowfs[%(process)d]: %(levelname)s %(message)s"
+    elif target == "stderr":
+        handler = logging.StreamHandler(sys.stderr)
+        stamped = "flowfs: %(message)s"
+        level = logging.WARNING
+    else:
+        handler = logging.NullHandler()
+    handler.setFormatter(_Concealing(stamped))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("flowfs").setLevel(logging.DEBUG if log.debug else level)
+
+
+def _syslog() -> logging.Handler:
+    where = os.environ.get("FLOWFS_SYSLOG") or _SYSLOG
+    host, colon, port = where.rpartition(":")
+    address: str | tuple[str, int] = where
+    if not where.startswith("/") and colon and port.isdecimal():
+        address = (host, int(port))
+    try:
+        handler = logging.handlers.SysLogHandler(
+            address, facility=logging.handlers.SysLogHandler.LOG_DAEMON
+        )
+    except OSError as error:
+        raise failure(
+            InvalidArguments, f"cannot log to syslog: {error.strerror or error}", where
+        ) from None
+    handler.append_nul = False
+    return handler
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+class _Concealing(logging.Formatter):
+    """Leaves tokens out, wherever in a line they may have come from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in _secrets:
+            text = text.replace(secret, "...")
+        return text

@@ -1,0 +1,159 @@
+"""Ending mounts: live ones, those that are in use, and those whose process has died."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from flowfs.errors import FlowError, InvalidArguments, failure
+from flowfs.fuse import registry
+from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
+
+__all__ = ["detach", "unmount", "users"]
+
+_PATIENCE = 20.0  # seconds for umount
+_INTERRUPTING = 2.0  # seconds for those who hang in requests to get away
+_ENDING = 10.0  # seconds for the process to end once its mount has gone
+_NAMED = 5  # processes
+
+
+def unmount(directory: str, *, lazy: bool = False) -> None:
+    """End a mount of flowfs; a dead one is cleared away.
+
+    Where requests hang, they are given up first. Returns when the process that served it has
+    ended too, or some seconds have passed.
+
+    Parameters
+    ----------
+    directory : str
+        Where it is.
+    lazy : bool
+        Take it out of sight even if it is in use; it ends with its last user.
+
+    Raises
+    ------
+    InvalidArguments
+        If nothing of flowfs is mounted there.
+    FlowError
+        If it is in use (EBUSY), or cannot be ended for another reason.
+    """
+    path = place(directory)
+    there = mounts_at(path)
+    if not there:
+        raise failure(InvalidArguments, "nothing is mounted there", path)
+    if there[-1].type != TYPE:
+        raise failure(
+            InvalidArguments, f"what is mounted there is not of flowfs: {there[-1].type}", path
+        )
+    record = registry.find(path)
+    complaint = detach(path, lazy)
+    if _is_busy(complaint) and record is not None and record.running:
+        complaint = _interrupted(record, path)
+    if complaint is not None and not lazy and states([path])[path] == DEAD:
+        complaint = detach(path, True)
+    if _is_busy(complaint):
+        raise failure(
+            FlowError,
+            f"is in use{_by(users(path))}: leave it (cd, close files) and try again, or use --lazy",
+            path,
+            errno=errno.EBUSY,
+        )
+    if complaint is not None:
+        raise failure(FlowError, complaint, path)
+    if record is None:
+        return
+    if not lazy:
+        _await_end(record)
+    if not record.running:
+        registry.forget(record.pid)
+
+
+def _is_busy(complaint: str | None) -> bool:
+    return complaint is not None and "busy" in complaint
+
+
+def _interrupted(record: registry.Record, path: str) -> str | None:
+    """Unmount once those who wait for requests have been told to wait no more."""
+    deadline = time.monotonic() + _INTERRUPTING
+    pause = 0.05
+    while True:
+        with contextlib.suppress(OSError):
+            os.kill(record.pid, signal.SIGUSR1)
+        time.sleep(pause)  # for them to go; nothing tells when they have
+        pause = min(2 * pause, 0.5)
+        complaint = detach(path, False)
+        if not _is_busy(complaint) or time.monotonic() > deadline:
+            return complaint
+
+
+def _await_end(record: registry.Record) -> None:
+    deadline = time.monotonic() + _ENDING
+    while record.running and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def detach(path: str, lazy: bool) -> str | None:
+    """Unmount; return what the command said if it failed."""
+    if os.getuid() == 0:
+        command = ["umount", "-l", path] if lazy else ["umount", path]
+    else:
+        helper = shutil.which("fusermount3") or shutil.which("fusermount")
+        if helper is None:
+            return "there is no fusermount: install the package fuse3"
+        command = [helper, "-uz" if lazy else "-u", path]
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        return f"there is no {command[0]}"
+    except subprocess.TimeoutExpired:
+        return f"no answer of {command[0]} within {_PATIENCE:g} s; use --lazy"
+    if done.returncode == 0:
+        return None
+    return " ".join(done.stderr.split()) or f"{command[0]} ended with code {done.returncode}"
+
+
+def users(path: str) -> list[tuple[int, str]]:
+    """Return who has something of a mount in use: number and name of each process.
+
+    Only what the links in ``/proc`` tell, and those of other users only to root: the mount is
+    not touched, nor is anything read that a process stuck in it may have locked.
+    """
+    found = []
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
+        with contextlib.suppress(OSError):
+            links = [process / "cwd", process / "root", process / "exe"]
+            with contextlib.suppress(OSError):
+                links += (process / "fd").iterdir()
+            if any(_leads_into(link, path) for link in links):
+                found.append((int(process.name), (process / "comm").read_text().strip()))
+    return found
+
+
+def _leads_into(link: Path, path: str) -> bool:
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return False
+    return target == path or target.startswith(f"{path}/")
+
+
+def _by(using: list[tuple[int, str]]) -> str:
+    if not using:
+        return ""
+    named = ", ".join(f"{name} ({pid})" for pid, name in using[:_NAMED])
+    return f" by {named}" + (" and others" if len(using) > _NAMED else "")
