@@ -151,9 +151,9 @@ class Entries(Sources):
             entry |= {"mtime": record.mtime, "created": record.mtime}
         if node.kind is tree.UPLOAD:
             entry["stored"] = record.stored
-        elif node.kind is tree.RESULT:
+        else:  # on both of its names: on a mount they are one file
             entry["output"] = "/".join(record.output)
-        elif node.kind is tree.OUTPUT:
+        if node.kind is tree.OUTPUT:
             # A file of a view: `target` finds it again by its name, which here is known.
             entry |= {
                 "islink": True,

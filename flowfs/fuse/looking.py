@@ -145,10 +145,14 @@ class Looking(Served):
 
     def _extended(self, node: Node) -> dict[str, bytes]:
         """Return a place's extended attributes; asks for no size."""
-        if self._drafts.peek(node.path) is not None:  # not yet what the service has
+        # Linux gives a link none of these, whatever is listed; and a draft is not yet what the
+        # service has.
+        if node.kind.link or self._drafts.peek(node.path) is not None:
             return {}
         entry = self._entries.entry(node, ask=False)
-        told: dict[str, Any] = {**entry, "url": self._entries.url(node)}
+        told = dict(entry)
+        if node.kind is not tree.OUTPUT or entry["type"] == "file":
+            told["url"] = self._entries.url(node)
         return {
             name: value.encode("utf-8", "replace")[:_LONGEST]
             for name in _ATTRIBUTES
