@@ -1,0 +1,1006 @@
+"""Random sequences of file operations: the mount and a reference must do the same.
+
+In ``uploads/`` the reference is a plain directory on disk, where the very same calls are made;
+for the rest of a group it is :class:`reference.Group`, written by the tree's description. After
+each sequence the service is asked, without flowfs, what it has.
+
+Environment variables:
+
+``FLOWFS_MODEL_SEQUENCES``
+    How many sequences for each FUSE binding; 10 unless set.
+``FLOWFS_MODEL_STEPS``
+    Steps in each; 30 unless set.
+``FLOWFS_MODEL_SEED``
+    A whole number. The one that was used is printed; the same one makes the same sequences.
+``FLOWFS_MODEL_BINDINGS``
+    Which bindings, as ``mfusepy-fuse3,fusepy-fuse``; all unless set.
+``FLOWFS_MODEL_SHRINK``
+    Seconds for making a sequence that fails shorter; 60 unless set. With 0 it stays as it is.
+
+``scripts/differential`` runs the long form. A failure prints the shortest sequence that fails.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import random
+import sys
+import tarfile
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from mounting import mounted
+from reference import (
+    GREETING,
+    STATES,
+    CancelFile,
+    Files,
+    Group,
+    NewFile,
+    Outcome,
+    Refused,
+    Run,
+    Worker,
+)
+from support import Rest, wait_until
+
+from flowfs.embedded import EmbeddedService, sample
+
+SEQUENCES = int(os.environ.get("FLOWFS_MODEL_SEQUENCES", "10"))
+STEPS = int(os.environ.get("FLOWFS_MODEL_STEPS", "30"))
+SHRINK = int(os.environ.get("FLOWFS_MODEL_SHRINK", "60"))
+BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
+
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.service,
+    # A failure is made shorter by trying again and again, which takes its time.
+    pytest.mark.timeout(600 + 10 * SEQUENCES),
+]
+
+TTL = 0.5  # seconds for which the mount believes a listing; one's own changes are seen at once
+MARKS_LAST = 10.0  # seconds after the last unlink; then what was unlinked of a run is back
+MAX_RUNS = 4  # in one sequence: each is a process
+LONG = 600  # seconds
+
+# -- what is tried ---------------------------------------------------------
+
+#: Names that the service stores as they are.
+NAMES = ("a", "b.txt", "data.csv")
+#: What is already there, and what arguments name: no sequence changes it.
+GIVEN = "names.txt"
+
+names = st.sampled_from(NAMES)
+sizes = st.sampled_from((0, 1, 3, 17, 4095, 4096, 5000, 140_000))
+offsets = st.sampled_from((0, 1, 2, 5, 17, 4095, 4096, 10_000, 131_072))
+pieces = st.builds(
+    lambda first, size: bytes((first + n) % 251 for n in range(size)), st.integers(1, 9), sizes
+)
+flags = st.builds(
+    lambda mode, more: mode | sum(more),
+    st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR)),
+    st.sets(st.sampled_from((os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND))),
+)
+
+PLACES = (
+    "",
+    "group.json",
+    "arguments.template.json",
+    "runs.jsonl",
+    "nothing",
+    "group.json/nothing",
+    "latest",
+    "latest/handle.json",
+    "runs",
+    "runs/new",
+    "runs/new.error",
+    "runs/nothing",
+    "runs/nothing/handle.json",
+    "runs/{run}",
+    "runs/{run}/handle.json",
+    "runs/{run}/arguments.json",
+    "runs/{run}/archive.tar.gz",
+    "runs/{run}/cancel",
+    "runs/{run}/nothing",
+    "runs/{run}/results",
+    "runs/{run}/results/{result}",
+    "runs/{run}/results/nothing",
+    "runs/{run}/outputs",
+    "runs/{run}/outputs/results",
+    "runs/{run}/outputs/results/greetings.txt",
+    "runs/{run}/outputs/results/nothing",
+    "states",
+    "states/{state}",
+    "states/{state}/{run}",
+    "states/NONE",
+    "uploads",
+)
+FILES_OF_A_RUN = (
+    "handle.json",
+    "arguments.json",
+    "archive.tar.gz",
+    "results/{result}",
+    f"outputs/{GREETING}",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path whose run is told by a number: ids differ each time."""
+
+    pattern: str
+    run: int = 0
+    state: str = "SUCCESS"
+
+
+places = st.builds(Place, st.sampled_from(PLACES), st.integers(0, 3), st.sampled_from(STATES))
+runs = st.integers(0, 3)
+
+
+def _document(form: int, arguments: dict[str, Any], indent: int | None) -> bytes:
+    listed = [{"name": name, "value": value} for name, value in arguments.items()]
+    document: Any = (arguments, listed, {"arguments": listed})[form]
+    return json.dumps(document, ensure_ascii=False, indent=indent).encode()
+
+
+good_documents = st.builds(
+    _document,
+    st.integers(0, 2),
+    st.fixed_dictionaries(
+        {"names": st.just(GIVEN), "sleeptime": st.sampled_from((0, LONG))},
+        optional={"greeting": st.sampled_from(("Hi", "Grüß Gott"))},
+    ),
+    st.sampled_from((None, 1)),
+)
+bad_documents = st.sampled_from(
+    (
+        b"{}",
+        b"names.txt",
+        b'{"names": "names.txt", "nope": 1}',
+        b'{"names": "names.txt", "sleeptime": "soon"}',
+        b'{"names": "names.txt"} {"names": "names.txt"}',
+        b'{"names": ',
+        b'[{"name": "nam',
+    )
+)
+documents = st.builds(
+    lambda lead, document, tail: lead + document + tail,
+    st.sampled_from((b"", b"\n ")),
+    st.one_of(good_documents, good_documents, bad_documents),
+    st.sampled_from((b"", b"\n", b"\n\n", b"\nmore")),
+)
+
+
+def is_good(document: Any) -> bool:
+    """Tell whether the service takes these arguments."""
+    arguments = arguments_of(document)
+    return (
+        arguments.get("names") == GIVEN
+        and isinstance(arguments.get("sleeptime", 0), int)
+        and set(arguments) <= {"names", "sleeptime", "greeting"}
+    )
+
+
+def arguments_of(document: Any) -> dict[str, Any]:
+    """Return a document's arguments by name, whichever form they have."""
+    if isinstance(document, dict) and isinstance(document.get("arguments"), list):
+        document = document["arguments"]
+    if isinstance(document, list):
+        return {one["name"]: one["value"] for one in document}
+    return dict(document)
+
+
+# -- the world ------------------------------------------------------------
+
+
+class World:
+    """A mount, the service behind it, and groups to try things in.
+
+    Parameters
+    ----------
+    service : EmbeddedService
+        The service.
+    mount : Path
+        Where it is mounted.
+    """
+
+    def __init__(self, service: EmbeddedService, mount: Path) -> None:
+        self.service = service
+        self.rest = Rest(service)
+        self.worker = Worker(mount)
+        self.sequences = self.steps = 0
+        self._ready: deque[tuple[str, str]] = deque()
+
+    def group(self) -> tuple[str, str]:
+        """Return a group nobody has looked at, and the run in it."""
+        # The run of the next one goes on while this one is used.
+        while len(self._ready) < 2:
+            reply = self.rest.request(
+                "POST",
+                f"workflows/{self.service.workflows['hello']}/groups",
+                json={"name": uuid.uuid4().hex},
+            )
+            group = str(reply.json()["id"])
+            file_id = self.rest.upload(group, sample("hello"))
+            run = self.rest.start(group, {"names": {"fileId": file_id}, "sleeptime": 0})
+            self._ready.append((group, run))
+        return self._ready.popleft()
+
+    def runs(self, group: str) -> list[str]:
+        """Return the ids of the runs that the service has."""
+        return [run["id"] for run in self.rest.get(f"groups/{group}/runs")["runs"]]
+
+    def uploads(self, group: str) -> list[tuple[str, bytes]]:
+        """Return names and bytes of the uploads that the service has."""
+        listed = self.rest.get(f"uploads/{group}/files")["files"]
+        found = []
+        for file in listed:
+            reply = self.rest.request("GET", f"uploads/{group}/files/{file['id']}")
+            if not reply.ok:  # replaced in between
+                return []
+            found.append((file["name"], reply.content))
+        return sorted(found)
+
+    def end(self) -> None:
+        """End what was started."""
+        self.worker.end()
+        self.rest.close()
+
+
+@dataclass
+class OpenNew:
+    """``new``, open, and what is to be written to it."""
+
+    name: str
+    file: NewFile
+    flags: int
+    left: bytes
+    run: str = ""
+
+
+@dataclass
+class OpenCancel:
+    """``cancel``, open."""
+
+    name: str
+    file: CancelFile
+
+
+@dataclass
+class Reader:
+    """A file of a run, open, and what is in it."""
+
+    name: str
+    run: str
+    data: bytes
+
+
+@dataclass
+class Descriptor:
+    """An upload, open."""
+
+    name: str
+    flags: int
+    path: str = field(compare=False)
+
+
+# -- the machine -----------------------------------------------------------
+
+
+class Mounted(RuleBasedStateMachine):
+    """What may be done on a mount, each with what must come of it."""
+
+    world: World
+
+    descriptors: Bundle[Descriptor] = Bundle("descriptors")
+    news: Bundle[OpenNew] = Bundle("news")
+    cancels: Bundle[OpenCancel] = Bundle("cancels")
+    readers: Bundle[Reader] = Bundle("readers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = (f"fd{n}" for n in itertools.count())
+        self._failed = False
+        self._known: list[Run] = []  # the deleted ones too
+        self._good_plans = 0
+        self._marked: dict[str, float] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.sequences += 1
+        self.id, run_id = self.world.group()
+        self.root = f"groups/{self.id}"
+        self._disk = tempfile.TemporaryDirectory(prefix="flowfs-model-")
+        uploads = Path(self._disk.name, self.root, "uploads")
+        uploads.mkdir(parents=True)
+        (uploads / GIVEN).write_bytes(sample("hello").read_bytes())
+        self.reference = Files(self._disk.name)
+        self.group = Group(uploads)
+        run = Run(run_id, {"names": GIVEN, "sleeptime": 0})
+        self._add(run)
+        self._await(run)
+
+    # -- comparing ---------------------------------------------------------
+
+    def _check(self, right: bool, message: str) -> None:
+        if not right:
+            self._failed = True
+            raise AssertionError(message)
+
+    def _mount(self, operation: str, *args: Any) -> Outcome:
+        return self.world.worker(operation, *args)
+
+    def _both(self, operation: str, *args: Any) -> Outcome:
+        """Do it on disk and on the mount; both must say the same."""
+        self.world.steps += 1
+        expected = self.reference(operation, *args)
+        outcome = self._mount(operation, *args)
+        self._check(
+            outcome == expected,
+            f"{operation}{args!r:.200}: {outcome} on the mount, {expected} on disk",
+        )
+        return outcome
+
+    def _modelled(self, model: Callable[[], Any], operation: str, *args: Any) -> Outcome:
+        """Do it on the mount; it must be refused as by the model, or work."""
+        self.world.steps += 1
+        self._see_marks()
+        try:
+            model()
+            expected: tuple[str, ...] = ("",)
+        except Refused as refused:
+            expected = refused.names
+        outcome = self._mount(operation, *args)
+        self._check(
+            outcome.error in expected,
+            f"{operation}{args!r:.200}: {outcome} on the mount, "
+            f"by the model {' or '.join(expected) or 'it works'}",
+        )
+        return outcome
+
+    def _see_marks(self) -> None:
+        """Wait for files to come back where they may do so at any moment."""
+        for run in self.group.runs.values():
+            if run.hidden and time.monotonic() - self._marked[run.id] > MARKS_LAST / 2:
+                places = [f"{self.root}/runs/{run.id}/{one}" for one in run.hidden]
+                wait_until(
+                    lambda places=places: not any(self._mount("stat", p).error for p in places),
+                    MARKS_LAST,
+                    "what was removed of a run to come back",
+                )
+                run.hidden.clear()
+
+    # -- runs --------------------------------------------------------------
+
+    def _add(self, run: Run) -> None:
+        self._known.append(run)
+        self.group.runs[run.id] = run
+
+    def _await(self, run: Run) -> None:
+        """Wait until a run is in the state in which it stays, and the mount knows it."""
+        if run.arguments["sleeptime"]:
+            wait_until(lambda: self.world.rest.run(run.id)["state"] == "RUNNING", 30, "the run")
+        else:
+            handle = self.world.rest.ended(run.id)
+            self._check(handle["state"] == "SUCCESS", f"{handle}")
+            (file,) = handle["files"]
+            run.state = "SUCCESS"
+            run.result = (file["id"], self.world.rest.result(handle, GREETING))
+            greeting = run.arguments.get("greeting", "Hello")
+            expected = "".join(f"{greeting}, {n}!\n" for n in sample("hello").read_text().split())
+            self._check(run.result[1] == expected.encode(), f"{run.result[1]!r}")
+        link = f"{self.root}/states/{run.state}/{run.id}"
+        cancel = f"{self.root}/runs/{run.id}/cancel"
+        wait_until(
+            lambda: (
+                self._mount("readlink", link).error == ""
+                and (self._mount("stat", cancel).error == "") == run.active
+            ),
+            30,
+            f"the mount to know that the run is in {run.state}",
+        )
+
+    def _started(self, document: Any) -> Run:
+        """Take in the one run that has been started."""
+        known = {run.id for run in self._known}
+        new = [one for one in self.world.runs(self.id) if one not in known]
+        self._check(len(new) == 1, f"one start made {len(new)} runs")
+        arguments = {"sleeptime": 0, **arguments_of(document)}
+        run = Run(new[0], arguments)
+        self._add(run)
+        listed = self._mount("listdir", f"{self.root}/runs")
+        self._check(run.id in (listed.value or ()), "a started run is not seen at once")
+        self._await(run)
+        return run
+
+    def _run(self, number: int) -> Run:
+        return self._known[number % len(self._known)]
+
+    def _path(self, place: Place) -> str:
+        run = self._run(place.run)
+        result = run.result[0] if run.result else "nothing"
+        return place.pattern.format(run=run.id, result=result, state=place.state)
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    # -- looking -----------------------------------------------------------
+
+    @rule(place=places)
+    def stat(self, place: Place) -> None:
+        path = self._path(place)
+        outcome = self._modelled(lambda: self.group.find(path, last=False), "stat", self._at(path))
+        if outcome.error:
+            return
+        kind, size = outcome.value
+        real, expected = self.group.find(path, last=False)
+        self._check(kind == expected, f"{path} is a {kind}, by the model a {expected}")
+        known = self._bytes(real)
+        if known is not None:
+            self._check(size == len(known), f"{path} has {size} bytes, should have {len(known)}")
+
+    def _bytes(self, path: str) -> bytes | None:
+        """Return what a file holds where the model knows it to the byte."""
+        parts = path.split("/")
+        if path == "runs/new" or parts[-1] == "cancel":
+            return b""
+        if parts[0] == "runs" and len(parts) > 3 and parts[1] in self.group.runs:
+            result = self.group.runs[parts[1]].result
+            if result and (parts[-1] == result[0] or path.endswith(f"/outputs/{GREETING}")):
+                return result[1]
+        return None
+
+    @rule(place=places)
+    def listdir(self, place: Place) -> None:
+        path = self._path(place)
+        outcome = self._modelled(lambda: self.group.listing(path), "listdir", self._at(path))
+        if not outcome.error:
+            expected = self.group.listing(path)
+            self._check(outcome.value == expected, f"{path}: {outcome}, not {expected}")
+
+    @rule(place=places)
+    def readlink(self, place: Place) -> None:
+        path = self._path(place)
+
+        def model() -> None:
+            _, kind = self.group.find(path, last=False)
+            if kind != "link":
+                raise Refused("EINVAL")
+
+        outcome = self._modelled(model, "readlink", self._at(path))
+        if not outcome.error:
+            expected = self.group.target(self.group.follow(path, last=False))
+            self._check(outcome.value == expected, f"{path}: {outcome}, not {expected}")
+
+    @rule(place=places)
+    def get(self, place: Place) -> None:
+        path = self._path(place)
+        outcome = self._modelled(lambda: self.group.open(path, 0), "get", self._at(path))
+        if not outcome.error:
+            real, _ = self.group.find(path)
+            self._check(self._holds(real, outcome.value), f"{path} holds {outcome}")
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        known = self._bytes(path)
+        if known is not None:
+            return data == known
+        parts = path.split("/")
+        if path == "group.json":
+            return bool(json.loads(data)["id"] == self.id)
+        if path == "arguments.template.json":
+            return {one["name"] for one in json.loads(data)} >= {"names", "sleeptime"}
+        if path == "runs.jsonl":
+            rows = [json.loads(line) for line in data.splitlines()]
+            told = {row["id"]: row["state"] for row in rows}
+            return len(rows) == len(told) and told == {
+                run.id: run.state for run in self.group.runs.values()
+            }
+        if path == "runs/new.error":
+            return b"runs/new" in data
+        run = self.group.runs[parts[1]]
+        if parts[2] == "handle.json":
+            handle = json.loads(data)
+            return bool(handle == self.world.rest.run(run.id)) or (
+                run.active and handle["id"] == run.id
+            )
+        if parts[2] == "arguments.json":
+            told = arguments_of(json.loads(data))
+            return {name: told.get(name) for name in run.arguments} == run.arguments
+        assert run.result is not None
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            (member,) = (one for one in archive.getmembers() if one.isfile())
+            file = archive.extractfile(member)
+            assert file is not None
+            return member.name == GREETING and file.read() == run.result[1]
+
+    @rule(number=runs)
+    def state_of(self, number: int) -> None:
+        run = self._run(number)
+        path = f"runs/{run.id}"
+        outcome = self._modelled(
+            lambda: self.group.find(path), "getxattr", self._at(path), "user.flowfs.state"
+        )
+        if not outcome.error:
+            self._check(outcome.value == run.state.encode(), f"{outcome}, not {run.state}")
+
+    # -- refusals ----------------------------------------------------------
+
+    @rule(place=places, operation=st.sampled_from(("mkdir", "symlink", "mkfifo")))
+    def make(self, place: Place, operation: str) -> None:
+        path = self._path(place)
+        self._modelled(lambda: self.group.make(path), operation, self._at(path))
+
+    @rule(name=names, operation=st.sampled_from(("mkdir", "symlink", "mkfifo")))
+    def make_in_uploads(self, name: str, operation: str) -> None:
+        path = f"uploads/{name}"
+        self._modelled(lambda: self.group.make(path), operation, self._at(path))
+
+    @rule(old=places, new=places)
+    def link(self, old: Place, new: Place) -> None:
+        one, other = self._path(old), self._path(new)
+        self._modelled(lambda: self.group.link(one, other), "link", self._at(one), self._at(other))
+
+    @rule(old=places, new=places)
+    def rename_elsewhere(self, old: Place, new: Place) -> None:
+        one, other = self._path(old), self._path(new)
+        self._modelled(
+            lambda: self.group.rename(one, other), "rename", self._at(one), self._at(other)
+        )
+
+    @rule(place=places, operation=st.sampled_from(("chmod", "utime")))
+    def set_attributes(self, place: Place, operation: str) -> None:
+        path = self._path(place)
+        more = (0o600,) if operation == "chmod" else ()
+        self._modelled(lambda: self.group.set_attributes(path), operation, self._at(path), *more)
+
+    @rule(place=places, length=st.sampled_from((0, 0, 5)))
+    def truncate_elsewhere(self, place: Place, length: int) -> None:
+        path = self._path(place)
+        self._modelled(
+            lambda: self.group.truncate(path, length), "truncate", self._at(path), length
+        )
+
+    @rule(place=places, flags=flags)
+    def open_elsewhere(self, place: Place, flags: int) -> None:
+        path = self._path(place)
+        if self._is_directory(path) and not flags & (
+            os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        ):
+            return  # opening a directory is what listdir does
+        name = next(self._names)
+        outcome = self._modelled(
+            lambda: self.group.open(path, flags), "open", name, self._at(path), flags
+        )
+        if not outcome.error:
+            closed = self._mount("close", name)  # nothing was written
+            self._check(not closed.error, f"closing {path}, to which nothing was written: {closed}")
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return self.group.find(path)[1] == "directory"
+        except Refused:
+            return False
+
+    # -- removing ----------------------------------------------------------
+
+    @rule(place=places)
+    def unlink(self, place: Place) -> None:
+        self._remove("unlink", self._path(place))
+
+    @rule(place=places)
+    def rmdir(self, place: Place) -> None:
+        self._remove("rmdir", self._path(place))
+
+    def _remove(self, operation: str, path: str) -> bool:
+        model = getattr(self.group, operation)
+        outcome = self._modelled(lambda: model(path), operation, self._at(path))
+        if not outcome.error and path.startswith(("runs/", "latest/")):
+            run = self.group.follow(path, last=False).split("/")[1]
+            self._marked[run] = time.monotonic()
+        return not outcome.error
+
+    @rule(number=runs, order=st.randoms(use_true_random=False), leave=st.sampled_from((0, 0, 1)))
+    def remove_run(self, number: int, order: random.Random, leave: int) -> None:
+        """Remove all of a run from below, in any order; or all but a file."""
+        run = self._run(number)
+        if run.id not in self.group.runs or run.active:
+            self._remove("rmdir", f"runs/{run.id}")
+            return
+        there = [(p, kind) for p, kind in run.places() if not run.hides(p)]
+        files = [p for p, kind in there if kind != "directory"]
+        order.shuffle(files)
+        for path in files[leave:]:
+            self._remove("unlink", f"runs/{run.id}/{path}")
+        for path in sorted((p for p, kind in there if kind == "directory"), reverse=True):
+            self._remove("rmdir", f"runs/{run.id}/{path}")
+        self._remove("rmdir", f"runs/{run.id}")
+        self._check((run.id in self.group.runs) == (leave > 0 and bool(files)), "the model errs")
+        self._check((run.id in self.world.runs(self.id)) == (run.id in self.group.runs), "REST")
+
+    # -- reading files that stay open --------------------------------------
+
+    @rule(target=readers, number=runs, file=st.sampled_from(FILES_OF_A_RUN))
+    def open_to_read(self, number: int, file: str) -> Any:
+        run = self._run(number)
+        path = self._path(Place(f"runs/{run.id}/{file}", number))
+        if run.active:
+            return multiple()  # its handle changes
+        name = next(self._names)
+        before = self._modelled(lambda: self.group.open(path, 0), "get", self._at(path))
+        self._modelled(lambda: self.group.open(path, 0), "open", name, self._at(path), os.O_RDONLY)
+        return multiple() if before.error else Reader(name, run.id, before.value)
+
+    @rule(reader=readers, size=sizes, offset=offsets)
+    def read_open_file(self, reader: Reader, size: int, offset: int) -> None:
+        self.world.steps += 1
+        outcome = self._mount("pread", reader.name, size, offset)
+        if outcome.error == "ESTALE" and reader.run not in self.group.runs:
+            return  # what is not held is lost with the run
+        expected = reader.data[offset : offset + size]
+        self._check(outcome.value == expected, f"pread: {outcome}, not {expected!r:.60}")
+
+    @rule(reader=consumes(readers))
+    def close_reader(self, reader: Reader) -> None:
+        self._modelled(lambda: None, "close", reader.name)
+
+    # -- starting ----------------------------------------------------------
+
+    def _opening_new(self, document: bytes) -> bool:
+        """Tell whether a document may be used: there are only so many runs."""
+        begins_good = b"sleeptime" in document and b"soon" not in document
+        self._good_plans += begins_good
+        return not begins_good or self._good_plans < MAX_RUNS
+
+    @rule(
+        document=documents,
+        cuts=st.lists(st.integers(1, 60), max_size=4),
+        more=st.sampled_from((0, os.O_TRUNC, os.O_APPEND, os.O_CREAT | os.O_TRUNC)),
+    )
+    def start(self, document: bytes, cuts: list[int], more: int) -> None:
+        """Write arguments in one go, in one piece or several."""
+        if not self._opening_new(document):
+            return
+        self._write_new(document, cuts, more)
+
+    def _write_new(self, document: bytes, cuts: list[int], more: int) -> None:
+        opened = self._open_new(document, os.O_WRONLY | more)
+        for cut in cuts:
+            self._write_piece(opened, cut)
+        self._write_piece(opened, len(opened.left))
+        self._modelled(opened.file.close, "close", opened.name)
+
+    def _open_new(self, document: bytes, flags: int) -> OpenNew:
+        file = NewFile(self.group, is_good, append=bool(flags & os.O_APPEND))
+        opened = OpenNew(next(self._names), file, flags, document)
+        self._modelled(lambda: None, "open", opened.name, self._at("runs/new"), flags)
+        return opened
+
+    def _write_piece(self, opened: OpenNew, size: int) -> None:
+        piece, opened.left = opened.left[:size], opened.left[size:]
+        started = False
+
+        def model() -> None:
+            nonlocal started
+            started = opened.file.write(piece)
+
+        self._modelled(model, "write", opened.name, piece)
+        if started:
+            opened.run = self._started(opened.file.started).id
+
+    @rule(
+        target=news,
+        document=documents,
+        mode=st.sampled_from((os.O_WRONLY, os.O_RDWR)),
+        more=st.sampled_from((0, os.O_TRUNC, os.O_APPEND)),
+    )
+    def open_new(self, document: bytes, mode: int, more: int) -> Any:
+        if not self._opening_new(document):
+            return multiple()
+        return self._open_new(document, mode | more)
+
+    @rule(opened=news, size=st.integers(1, 80))
+    def write_new(self, opened: OpenNew, size: int) -> None:
+        self._write_piece(opened, size)
+
+    @rule(opened=news, offset=st.sampled_from((1, 7, 1000)))
+    def write_new_elsewhere(self, opened: OpenNew, offset: int) -> None:
+        """Write a letter at a place, which is the end by accident at most."""
+        if opened.file.would_take(offset):
+            return
+        self._modelled(lambda: opened.file.write(b"x", offset), "pwrite", opened.name, b"x", offset)
+
+    @rule(opened=news)
+    def dup_and_close_new(self, opened: OpenNew) -> None:
+        other = next(self._names)
+        self._modelled(lambda: None, "dup", opened.name, other)
+        self._modelled(opened.file.close, "close", other)
+
+    @rule(opened=news)
+    def sync_new(self, opened: OpenNew) -> None:
+        self._modelled(lambda: None, "fsync", opened.name)
+
+    @rule(opened=news)
+    def read_new(self, opened: OpenNew) -> None:
+        """Read what has come of the writing."""
+
+        def model() -> None:
+            if opened.flags & os.O_ACCMODE == os.O_WRONLY:
+                raise Refused("EBADF")
+
+        outcome = self._modelled(model, "pread", opened.name, 1 << 16, 0)
+        if not outcome.error:
+            told = json.loads(outcome.value)["id"] if outcome.value else ""
+            self._check(told == opened.run, f"new tells of {told!r}, not {opened.run!r}")
+
+    @rule(opened=consumes(news))
+    def close_new(self, opened: OpenNew) -> None:
+        self._modelled(opened.file.close, "close", opened.name)
+
+    # -- canceling ---------------------------------------------------------
+
+    @rule(
+        target=cancels,
+        number=runs,
+        mode=st.sampled_from((os.O_WRONLY, os.O_RDWR)),
+        more=st.sampled_from((0, os.O_TRUNC, os.O_APPEND)),
+    )
+    def open_cancel(self, number: int, mode: int, more: int) -> Any:
+        run = self._run(number)
+        path, name = f"runs/{run.id}/cancel", next(self._names)
+        outcome = self._modelled(
+            lambda: self.group.open(path, mode | more), "open", name, self._at(path), mode | more
+        )
+        if outcome.error:
+            return multiple()
+        return OpenCancel(name, CancelFile(self.group, run))
+
+    @rule(
+        opened=cancels,
+        piece=st.sampled_from((b"enough", b" ", b"\n", b"too long\n", b"two\nlines\n")),
+    )
+    def write_cancel(self, opened: OpenCancel, piece: bytes) -> None:
+        self._modelled(lambda: opened.file.write(piece), "write", opened.name, piece)
+        self._check_canceled(opened)
+
+    @rule(opened=consumes(cancels))
+    def close_cancel(self, opened: OpenCancel) -> None:
+        self._modelled(opened.file.close, "close", opened.name)
+        self._check_canceled(opened)
+
+    def _check_canceled(self, opened: OpenCancel) -> None:
+        run = opened.file.run
+        if opened.file.acted and run.id in self.group.runs:
+            handle = self.world.rest.run(run.id)
+            self._check(handle["state"] == "CANCELED", f"{handle['state']}")
+            if run.reason is not None:
+                self._check(run.reason in handle["messages"], f"{handle['messages']}")
+
+    # -- uploads -----------------------------------------------------------
+
+    def _upload(self, name: str) -> str:
+        return f"{self.root}/uploads/{name}"
+
+    @rule(target=descriptors, name=names, flags=flags)
+    def open(self, name: str, flags: int) -> Any:
+        opened = Descriptor(next(self._names), flags, name)
+        outcome = self._both("open", opened.name, self._upload(name), flags)
+        return multiple() if outcome.error else opened
+
+    @rule(opened=consumes(descriptors))
+    def close(self, opened: Descriptor) -> None:
+        self._both("close", opened.name)
+
+    @rule(target=descriptors, opened=descriptors)
+    def dup(self, opened: Descriptor) -> Descriptor:
+        other = Descriptor(next(self._names), opened.flags, opened.path)
+        self._both("dup", opened.name, other.name)
+        return other
+
+    @rule(opened=descriptors, size=sizes)
+    def read(self, opened: Descriptor, size: int) -> None:
+        self._both("read", opened.name, size)
+
+    @rule(opened=descriptors, size=sizes, offset=offsets)
+    def pread(self, opened: Descriptor, size: int, offset: int) -> None:
+        self._both("pread", opened.name, size, offset)
+
+    @rule(opened=descriptors, data=pieces)
+    def write(self, opened: Descriptor, data: bytes) -> None:
+        self._both("write", opened.name, data)
+
+    @rule(opened=descriptors, data=pieces, offset=offsets)
+    def pwrite(self, opened: Descriptor, data: bytes, offset: int) -> None:
+        self._both("pwrite", opened.name, data, offset)
+
+    @rule(
+        opened=descriptors,
+        offset=st.one_of(offsets, st.just(-1)),
+        whence=st.sampled_from((os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)),
+    )
+    def lseek(self, opened: Descriptor, offset: int, whence: int) -> None:
+        self._both("lseek", opened.name, offset, whence)
+
+    @rule(opened=descriptors, length=offsets)
+    def ftruncate(self, opened: Descriptor, length: int) -> None:
+        self._both("ftruncate", opened.name, length)
+
+    @rule(opened=descriptors)
+    def fsync(self, opened: Descriptor) -> None:
+        self._both("fsync", opened.name)
+
+    @rule(opened=descriptors)
+    def fstat(self, opened: Descriptor) -> None:
+        self._both("fstat", opened.name)
+
+    @rule(name=names)
+    def stat_upload(self, name: str) -> None:
+        self._both("stat", self._upload(name))
+
+    @rule(name=names, mode=st.sampled_from((os.F_OK, os.R_OK, os.W_OK, os.X_OK)))
+    def access(self, name: str, mode: int) -> None:
+        self._both("access", self._upload(name), mode)
+
+    @rule(name=names, length=offsets)
+    def truncate(self, name: str, length: int) -> None:
+        self._both("truncate", self._upload(name), length)
+
+    @rule(name=names)
+    def unlink_upload(self, name: str) -> None:
+        self._both("unlink", self._upload(name))
+
+    @rule(name=names)
+    def rmdir_upload(self, name: str) -> None:
+        self._both("rmdir", self._upload(name))
+
+    @rule(name=names, operation=st.sampled_from(("chmod", "utime")))
+    def set_attributes_of_an_upload(self, name: str, operation: str) -> None:
+        self._both(operation, self._upload(name), *((0o600,) if operation == "chmod" else ()))
+
+    @rule(name=names)
+    def get_upload(self, name: str) -> None:
+        self._both("get", self._upload(name))
+
+    @rule(name=names, data=pieces)
+    def put(self, name: str, data: bytes) -> None:
+        self._both("put", self._upload(name), data)
+
+    @rule()
+    def list_uploads(self) -> None:
+        self._both("listdir", f"{self.root}/uploads")
+
+    @precondition(lambda self: RENAMES)
+    @rule(old=names, new=names)
+    def rename(self, old: str, new: str) -> None:
+        self._both("rename", self._upload(old), self._upload(new))
+
+    # -- the end -----------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            self._mount("close_all")
+            if not self._failed:
+                self._compare_with_the_service()
+        finally:
+            self.reference("close_all")
+            for run in self.group.runs.values():
+                if run.active:
+                    self.world.rest.request("PUT", f"runs/{run.id}", json={})
+            self._disk.cleanup()
+
+    def _compare_with_the_service(self) -> None:
+        expected = sorted((p.name, p.read_bytes()) for p in self.group.uploads.iterdir())
+        # What was only emptied is sent by the last close, which the kernel does not wait for.
+        found: list[tuple[str, bytes]] = []
+
+        def same() -> bool:
+            found[:] = self.world.uploads(self.id)
+            return found == expected
+
+        try:
+            wait_until(same, 10, "the uploads")
+        except AssertionError:
+            shown = [[(n, Outcome(data)) for n, data in one] for one in (found, expected)]
+            raise AssertionError(
+                f"uploads: {shown[0]} on the service, {shown[1]} on disk"
+            ) from None
+        alive = self.world.runs(self.id)
+        assert alive == list(self.group.runs), f"runs: {alive}, not {list(self.group.runs)}"
+        for run in self.group.runs.values():
+            handle = self.world.rest.run(run.id)
+            assert handle["state"] == run.state, f"{handle}"
+
+
+# Whether uploads can be renamed.
+RENAMES = False
+
+
+# -- tests ----------------------------------------------------------------
+
+
+def _wanted(binding: tuple[str, str]) -> bool:
+    wanted = os.environ.get("FLOWFS_MODEL_BINDINGS")
+    return not wanted or "-".join(binding) in wanted.split(",")
+
+
+@pytest.fixture(scope="module", params=[one for one in BINDINGS if _wanted(one)], ids="-".join)
+def world(
+    request: pytest.FixtureRequest,
+    service: EmbeddedService,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    fuse, library = request.param
+    pytest.importorskip("fuse" if fuse == "fusepy" else "mfusepy")
+    log = tmp_path_factory.mktemp("mount") / "log"
+    with mounted(service, ttl=TTL, log=log, fuse=fuse, library=library) as directory:
+        made = World(service, directory)
+        try:
+            yield made
+        finally:
+            made.end()
+    said = log.read_text()
+    assert "Traceback" not in said, said
+
+
+def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
+    world: World,
+    request: pytest.FixtureRequest,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Five minutes by itself; no setting of hypothesis says it.
+    engine = "hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS"
+    monkeypatch.setattr(engine, SHRINK, raising=False)
+    number = int(os.environ.get("FLOWFS_MODEL_SEED") or random.SystemRandom().randrange(2**32))
+    binding = request.node.callspec.id
+
+    def say(words: str) -> None:
+        sys.stdout.write(f"{words}\n")  # with a failure
+        with capfd.disabled():
+            sys.stdout.write(f"\n{words}\n")
+
+    say(
+        f"FLOWFS_MODEL_SEED={number} FLOWFS_MODEL_SEQUENCES={SEQUENCES} "
+        f"FLOWFS_MODEL_STEPS={STEPS} FLOWFS_MODEL_BINDINGS={binding}"
+    )
+    machine = seed(number)(type("Machine", (Mounted,), {"world": world}))
+    began = time.monotonic()
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=SEQUENCES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,  # what failed elsewhere is told by its seed
+                phases=(Phase.generate, Phase.shrink) if SHRINK else (Phase.generate,),
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        say(
+            f"{world.sequences} sequences, {world.steps} operations, "
+            f"{time.monotonic() - began:.0f} s"
+        )
