@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import random
 import threading
@@ -18,8 +19,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standin import Asked, Reply, StandIn
+from support import wait_until
 
-from flowfs.content import Content, Room, Source
+from flowfs.content import Content, Room, SharedFile, Source
+from flowfs.content.kept import Kept
+from flowfs.content.spans import Spans
+from flowfs.content.window import Window
 from flowfs.errors import BadReply, FlowError, NotFound
 from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session
 from flowfs.service.body import Body
@@ -72,6 +77,18 @@ def make(server: StandIn, flow: FlowService) -> Make:
 def archive(server: StandIn, flow: FlowService) -> Source:
     run, _ = server.routes.add_file(DATA)
     return Source(("archive", run), lambda span: flow.runs.get_result_archive(run), whole=True)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """A disk that has room for nothing more."""
+
+    def refuse(*args: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        yield
 
 
 def ranges(server: StandIn) -> list[str | None]:
@@ -470,19 +487,9 @@ class TestArchives:
         self, server: StandIn, content: Content, archive: Source
     ) -> None:
         with content.open(archive) as file:
-            spool = file._spool
-            assert spool is not None
-            real = spool._file
-
-            class Full(io.BytesIO):
-                def write(self, data: Any) -> int:
-                    raise OSError(errno.ENOSPC, "No space left on device")
-
-            spool._file = Full()
-            with pytest.raises(FlowError, match="temporary file: No space") as caught:
+            with full_disk(), pytest.raises(FlowError, match="temporary file: No space") as caught:
                 file.read(10)
             assert caught.value.errno == errno.ENOSPC
-            spool._file = real
             with pytest.raises(FlowError, match="No space"):
                 file.read(10)
         assert content.read(archive, 0, None)
@@ -572,6 +579,442 @@ class TestArchives:
             assert file.readall() == first + rest
         assert content.known_size(archive) is None
         assert content.known_size(other) is not None
+
+
+class TestSharing:
+    """What one reader fetches, all have."""
+
+    def test_eight_threads_that_begin_a_bit_apart_read_one_download(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        content.size(source)
+        server.asked.clear()
+
+        def read(number: int) -> bytes:
+            time.sleep(number * 0.005)
+            file = content.share(source)
+            try:
+                return whole(file, 10_000 * (number + 1))
+            finally:
+                file.close()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(read, range(8))) == {DATA}
+        assert whole(content.share(source)) == DATA  # and who comes later
+        assert ranges(server) == [None]
+
+    def test_a_reader_that_has_begun_is_joined_and_what_is_there_is_not_fetched_again(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        first = content.share(source)
+        assert first.read(0, 1_000_000) == DATA[:1_000_000]
+        first.close()
+        second = content.share(source)
+        assert whole(second, 100_000) == DATA
+        second.close()
+        assert ranges(server) == ["bytes=0-65535", None, "bytes=1000000-"]
+
+    def test_what_the_kernel_reads_ahead_may_come_in_any_order(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        server.asked.clear()
+        for start in (393_216, 131_072, 0, 262_144, 917_504, 524_288):
+            assert file.read(start, 131_072) == DATA[start : start + 131_072]
+        assert whole(file) == DATA
+        assert ranges(server) == [None]
+        file.close()
+
+    def test_a_jump_far_ahead_fetches_a_block_and_not_what_is_between(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        server.asked.clear()
+        assert file.read(2_900_000, 100) == DATA[2_900_000:2_900_100]
+        assert file.read(2_950_000, 60_000) == DATA[2_950_000:]  # in the same block
+        assert file.read(1_200_000, 10) == DATA[1_200_000:1_200_010]
+        assert file.read(0, 100) == DATA[:100]
+        assert ranges(server) == ["bytes=2900000-", "bytes=1200000-1331071", None]
+        file.close()
+
+    def test_what_several_fetched_here_and_there_is_joined(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        file.read(2_000_000, 10)
+        assert whole(file, 100_000) == DATA
+        file.close()
+        server.asked.clear()
+        again = content.share(file._source)
+        assert again.read(0, len(DATA)) == DATA
+        assert server.count() == 0
+        again.close()
+
+    def test_one_that_ignores_ranges_sends_it_once_and_all_of_it_is_kept(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        server.on("GET", FILES, Reply(body=DATA, ranges=False))
+        file = content.share(source)
+        server.asked.clear()
+        assert file.read(2_000_000, 10) == DATA[2_000_000:2_000_010]
+        assert file.read(1_500_000, 10) == DATA[1_500_000:1_500_010]
+        assert file.read(2_900_000, 10) == DATA[2_900_000:2_900_010]
+        assert whole(file) == DATA
+        assert server.count() == 1
+        file.close()
+
+    def test_a_stream_that_breaks_is_taken_up_where_it_broke(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        server.asked.clear()
+        server.on("GET", FILES, Reply(body=DATA, cut=1_234_567), None)
+        assert whole(file, 100_000) == DATA
+        assert ranges(server) == [None, "bytes=1200000-"]
+        file.close()
+
+    def test_one_that_breaks_every_time_is_an_error_and_may_be_right_again_later(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        server.on("GET", FILES, Reply(body=DATA, cut=0))
+        with pytest.raises(BadReply, match="broke"):
+            file.read(0, 10)
+        server.on("GET", FILES, None)
+        assert whole(file) == DATA
+        file.close()
+
+    def test_who_waits_for_the_same_bytes_gets_the_same_error_and_asks_no_more(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        server.asked.clear()
+        begun, go_on = threading.Event(), threading.Event()
+
+        def refuse(asked: Asked) -> Reply:
+            begun.set()
+            go_on.wait(20)
+            return Reply(500, {"message": "no"})
+
+        server.on("GET", FILES, refuse)
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(file.read, 0, 100)]
+            assert begun.wait(20)
+            calls += [pool.submit(file.read, start * 100, 100) for start in range(7)]
+            wait_until(lambda: waiting(content) == 7, 10, "the others to wait")
+            go_on.set()
+            for call in calls:
+                with pytest.raises(BadReply, match="no"):
+                    call.result(20)
+        assert server.count() == 1
+        file.close()
+
+    def test_who_wants_what_is_there_or_elsewhere_waits_for_nobody(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        assert file.read(0, 500_000) == DATA[:500_000]
+        begun, go_on = threading.Event(), threading.Event()
+
+        def hang(asked: Asked) -> None:
+            if asked.headers.get("Range", "").startswith("bytes=2500000-"):
+                begun.set()
+                go_on.wait(20)
+
+        server.on("GET", FILES, hang)
+        with ThreadPoolExecutor(1) as pool:
+            hung = pool.submit(file.read, 2_500_000, 10)
+            assert begun.wait(20)
+            assert file.read(1000, 10) == DATA[1000:1010]
+            assert file.read(500_000, 10) == DATA[500_000:500_010]
+            assert not hung.done()
+            go_on.set()
+            assert hung.result() == DATA[2_500_000:2_500_010]
+        file.close()
+
+    def test_one_larger_than_all_the_room_is_streamed_with_one_request_for_each(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        content.room.size = len(DATA) - 1
+        source = make()
+        for _ in range(2):
+            file = content.share(source)
+            server.asked.clear()
+            assert whole(file) == DATA
+            assert ranges(server) == [None]
+            file.close()
+        assert content.shelf.used == 0
+
+    def test_where_others_need_the_room_what_was_read_longest_ago_goes(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        content.room.size = 2 * len(DATA)
+        sources = [make() for _ in range(3)]
+        for source in (*sources[:2], sources[0], sources[2]):
+            file = content.share(source)
+            assert whole(file) == DATA
+            file.close()
+        assert content.shelf.used == 2 * len(DATA)
+        server.asked.clear()
+        for source in (sources[0], sources[2], sources[1]):
+            file = content.share(source)
+            assert whole(file) == DATA
+            file.close()
+        assert server.count() == 1
+
+    def test_what_is_read_now_is_not_dropped_and_where_no_room_is_left_others_are_streamed(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        content.room.size = len(DATA) + 1000
+        first, second = content.share(make()), content.share(make())
+        assert whole(first) == DATA
+        assert whole(second) == DATA
+        server.asked.clear()
+        assert whole(first) == DATA
+        assert server.count() == 0
+        assert content.shelf.used <= content.room.size
+        first.close()
+        second.close()
+
+    def test_a_full_disk_fails_no_read(self, server: StandIn, content: Content, make: Make) -> None:
+        source = make()
+        file = content.share(source)
+        assert file.read(0, 1_000_000) == DATA[:1_000_000]
+        with full_disk():
+            assert file.read(1_000_000, 200_000) == DATA[1_000_000:1_200_000]
+            assert whole(file) == DATA
+        file.close()
+        again = content.share(source)  # there is room again
+        assert whole(again) == DATA
+        again.close()
+        server.asked.clear()
+        third = content.share(source)
+        assert whole(third) == DATA
+        assert server.count() == 0
+        third.close()
+
+    def test_a_directory_that_has_gone_fails_no_read(
+        self, server: StandIn, make: Make, tmp_path: Path
+    ) -> None:
+        content = Content(Room(os.fspath(tmp_path / "cache")))
+        (tmp_path / "cache").rmdir()
+        file = content.share(make())
+        assert whole(file) == DATA
+        file.close()
+
+    def test_a_temporary_file_that_is_lost_fails_no_read(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = content.share(make())
+        assert file.read(0, 1000) == DATA[:1000]
+        monkeypatch.setattr(os, "pread", lambda *args: b"")
+        assert file.read(0, 1000) == DATA[:1000]
+        assert whole(file) == DATA
+        file.close()
+
+    def test_one_that_is_gone_is_read_as_far_as_it_is_held_and_then_not_found(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        assert file.read(2_000_000, 10) == DATA[2_000_000:2_000_010]
+        server.on("GET", FILES, Reply(404))
+        assert file.read(2_000_010, 100) == DATA[2_000_010:2_000_110]
+        with pytest.raises(NotFound):
+            file.read(0, 10)
+        assert file.read(2_000_010, 100) == DATA[2_000_010:2_000_110]
+        file.close()
+        assert content.shelf.used == 0
+
+    def test_an_archive_is_shared_too(
+        self, server: StandIn, content: Content, archive: Source
+    ) -> None:
+        first, second = content.share(archive), content.share(archive)
+        assert whole(first) == whole(second)
+        assert len(whole(first)) == first.size
+        assert server.count() == 1
+        first.close()
+        second.close()
+
+    def test_a_small_file_and_an_empty_one(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        for data in (SMALL, b""):
+            file = content.share(make(data))
+            assert whole(file) == data
+            assert file.read(len(data), 10) == file.read(len(data) + 5, 10) == b""
+            file.close()
+        assert server.count() == 2
+        assert content.shelf.used == 0
+
+    def test_a_small_file_that_is_no_longer_kept_in_memory(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.store._SMALL_BOUND", 0)
+        file = content.share(make(SMALL))
+        assert whole(file) == whole(file) == SMALL
+        assert server.count() == 2
+        file.close()
+
+    def test_no_more_files_are_held_open_than_a_process_may_have(
+        self, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.shelf._ITEMS", 3)
+        monkeypatch.setattr("flowfs.content.store._SMALL_BOUND", 0)
+        sources = [make(SMALL) for _ in range(6)]
+        before = len(os.listdir("/proc/self/fd"))
+        for source in sources:
+            file = content.share(source)
+            assert whole(file) == SMALL
+            file.close()
+        assert len(list(content.shelf)) == 3
+        assert len(os.listdir("/proc/self/fd")) <= before + 3
+
+    def test_replies_are_closed_with_the_last_reader(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        first, second = content.share(source), content.share(source)
+        first.read(0, 10)
+        kept = first._kept
+        assert kept is not None
+        assert kept is second._kept
+        first.close()
+        assert len(kept._fetches) == 1
+        second.close()
+        assert kept._fetches == []
+
+    @settings(
+        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        parts=st.lists(
+            st.tuples(st.integers(0, 3_000_000), st.integers(0, 300_000)), min_size=1, max_size=12
+        ),
+        honoured=st.booleans(),
+        room=st.sampled_from([1 << 30, 500_000, 0]),
+        cut=st.sampled_from([None, 700_000]),
+    )
+    def test_any_parts_read_by_any_threads_are_right(
+        self,
+        server: StandIn,
+        make: Make,
+        parts: list[tuple[int, int]],
+        honoured: bool,
+        room: int,
+        cut: int | None,
+    ) -> None:
+        source = make()
+        content = Content(Room(None, room))
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, ranges=honoured, cut=cut), None)
+        if not honoured:
+            server.on("GET", FILES, Reply(body=DATA, ranges=False))
+        content.room.size = max(room, len(DATA)) if room else 0
+        files = [content.share(source) for _ in range(3)]
+        content.room.size = room
+        with ThreadPoolExecutor(6) as pool:
+            calls = [
+                (at, size, pool.submit(files[number % 3].read, at, size))
+                for number, (at, size) in enumerate(parts)
+            ]
+            for at, size, call in calls:
+                assert call.result(30) == DATA[at : at + size]
+        for file in files:
+            file.close()
+        assert 0 <= content.shelf.used <= room
+
+
+def whole(file: SharedFile, size: int = 131_072) -> bytes:
+    """Read a file from front to back, as the kernel does."""
+    return b"".join(file.read(at, size) for at in range(0, file.size, size))
+
+
+def waiting(content: Content) -> int:
+    """Return how many wait for what somebody else fetches."""
+    return sum(
+        len(fetch._waiting)
+        for item in content.shelf
+        if isinstance(item, Kept)
+        for fetch in item._fetches
+    )
+
+
+class TestSpans:
+    @given(
+        st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=20),
+        st.integers(0, 80),
+        st.integers(0, 80),
+    )
+    def test_it_is_a_set_of_numbers(
+        self, added: list[tuple[int, int]], start: int, end: int
+    ) -> None:
+        spans, numbers = Spans(), set[int]()
+        for at, size in added:
+            new = set(range(at, at + size))
+            assert spans.add(at, at + size) == len(new - numbers)
+            numbers |= new
+        listed = list(spans)
+        assert {number for first, last in listed for number in range(first, last)} == numbers
+        for (_, before), (after, _) in itertools.pairwise(listed):
+            assert before < after, "spans that touch are one"
+        lacking = [number for number in range(start, end) if number not in numbers]
+        assert spans.missing(start, end) == (lacking[0] if lacking else None)
+        if start <= end:
+            assert spans.lacking(start, end) == len(lacking)
+        ends = [last for _, last in listed if last <= start]
+        assert spans.end_before(start) == max(ends, default=0)
+
+
+class TestWindow:
+    """What is kept nowhere: several requests of the kernel at once, in any order."""
+
+    class Recorded(io.BytesIO):
+        """What is read from; it remembers the jumps, each of which costs a request."""
+
+        def __init__(self) -> None:
+            super().__init__(DATA)
+            self.jumps: list[int] = []
+
+        def seek(self, offset: int, whence: int = 0) -> int:
+            self.jumps.append(offset)
+            return super().seek(offset, whence)
+
+    @pytest.fixture
+    def reader(self) -> Recorded:
+        return self.Recorded()
+
+    @pytest.fixture
+    def window(self, reader: Recorded) -> Window:
+        return Window(reader)  # type: ignore[arg-type]
+
+    def test_reads_in_order_never_jump(self, window: Window, reader: Recorded) -> None:
+        for start in range(0, len(DATA), 128 << 10):
+            assert window.read(start, 128 << 10) == DATA[start : start + (128 << 10)]
+        assert window.read(len(DATA), 100) == b""
+        assert reader.jumps == []
+
+    def test_a_read_that_comes_a_little_early_is_read_up_to(
+        self, window: Window, reader: Recorded
+    ) -> None:
+        assert window.read(1_000_000, 1_000_000) == DATA[1_000_000:2_000_000]
+        assert window.read(0, 1_000_000) == DATA[:1_000_000]
+        assert reader.jumps == []
+
+    def test_a_jump_is_one_jump(self, window: Window, reader: Recorded) -> None:
+        for start in (2_000_000, 0, 2_900_000):
+            assert window.read(start, 100) == DATA[start : start + 100]
+        assert reader.jumps == [2_000_000, 0, 2_900_000]
+
+    def test_what_it_keeps_is_bounded(
+        self, window: Window, reader: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.window._KEPT", 200_000)
+        for start in range(0, len(DATA), 100_000):
+            window.read(start, 100_000)
+        assert sum(map(len, window._pieces)) <= 300_000
 
 
 class TestRoom:

@@ -3,6 +3,7 @@
 from flowfs.content.content import Content
 from flowfs.content.reader import Reader
 from flowfs.content.room import Room
+from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 
-__all__ = ["Content", "Reader", "Room", "Source"]
+__all__ = ["Content", "Reader", "Room", "SharedFile", "Source"]

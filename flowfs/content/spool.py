@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import IO
 
-from flowfs.content.room import Room
+from flowfs.content.shelf import Shelf
 from flowfs.errors import FlowError, again, failure
 from flowfs.service.body import Body
 
@@ -21,28 +22,40 @@ class Spool:
     ----------
     body : Body
         The reply; closed when it has been read to its end.
-    room : Room
-        Where its file is made.
+    shelf : Shelf
+        What counts the bytes. They are kept whatever there is room for: no other reply is like
+        this one.
 
     Attributes
     ----------
-    users : int
-        How many readers it has; counted by who hands it out.
+    users, held : int
+        As :class:`~flowfs.content.shelf.Item` has it.
+
+    Raises
+    ------
+    FlowError
+        If no file can be made for it.
 
     Notes
     -----
     Thread-safe. Who asks for bytes that are not there yet fetches them; others who want the
-    same wait for that.
+    same wait for that. Who wants what is there waits for nobody.
     """
 
-    def __init__(self, body: Body, room: Room) -> None:
+    def __init__(self, body: Body, shelf: Shelf) -> None:
+        self.users = 0
+        self.held = 0
+        self._shelf = shelf
         self._body: Body | None = body
         self._length = body.length
-        self._file: IO[bytes] = room.file()
         self._have = 0
-        self.users = 0
         self._failed: FlowError | None = None
         self._lock = threading.Lock()
+        try:
+            self._file: IO[bytes] = shelf.room.file()
+        except OSError as error:
+            body.close()
+            raise _no_room(error, body.name) from None
 
     @property
     def complete(self) -> bool:
@@ -53,6 +66,11 @@ class Spool:
     def failed(self) -> bool:
         """Whether the rest can never come: the reply broke off."""
         return self._failed is not None
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether all of it is here: what is not cannot be joined with another reply."""
+        return self.complete
 
     def size(self) -> int:
         """Return how many bytes it has; reads to the end where the service did not say."""
@@ -80,25 +98,22 @@ class Spool:
         FlowError
             If the reply broke off before.
         """
-        with self._lock:
-            self._fill(start + size)
-            self._file.seek(start)
-            return self._file.read(size)
+        if start + size > self._have:
+            with self._lock:
+                self._fill(start + size)
+        return os.pread(self._file.fileno(), max(0, min(size, self._have - start)), start)
 
     def _fill(self, until: int | None) -> None:
         while self._body is not None and (until is None or self._have < until):
             try:
                 piece = self._body.read(_CHUNK)
                 if piece:
-                    self._file.seek(self._have)
-                    self._file.write(piece)
-                    self._file.flush()
+                    self._write(piece)
             except FlowError as error:
                 self._fail(error)
                 break
             except OSError as error:
-                text = f"cannot keep it in a temporary file: {error.strerror}"
-                self._fail(failure(FlowError, text, self._body.name, errno=error.errno))
+                self._fail(_no_room(error, self._body.name))
                 break
             except BaseException:  # an interrupt: what was read last is lost
                 self._fail(failure(FlowError, "reading it was interrupted", self._body.name))
@@ -111,16 +126,31 @@ class Spool:
         if self._failed is not None and (until is None or self._have < until):
             raise again(self._failed)
 
+    def _write(self, piece: bytes) -> None:
+        self._shelf.charge(self, len(piece))
+        view, written = memoryview(piece), 0
+        while written < len(piece):
+            written += os.pwrite(self._file.fileno(), view[written:], self._have + written)
+
     def _fail(self, error: FlowError) -> None:
         self._failed = error
+        self._drop()
+
+    def _drop(self) -> None:
         if self._body is not None:
             self._body.close()
             self._body = None
 
+    def rest(self) -> None:
+        """Do nothing: one that is kept is here, and holds no connection."""
+
     def close(self) -> None:
         """Drop the bytes and the connection."""
         with self._lock:
-            if self._body is not None:
-                self._body.close()
-                self._body = None
+            self._drop()
             self._file.close()
+
+
+def _no_room(error: OSError, name: str | None) -> FlowError:
+    text = f"cannot keep it in a temporary file: {error.strerror}"
+    return failure(FlowError, text, name, errno=error.errno)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from flowfs.content.room import Room
+from flowfs.content.shelf import Shelf
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
@@ -32,23 +33,30 @@ class Store:
     """Sizes and bytes of files that never change, shared by threads and file systems.
 
     Kept in memory: the size of each file asked for (200,000 at most) and files up to 64 KiB
-    (32 MiB at most). Kept in temporary files: archives (as many as there is room for, and
-    always the last one).
+    (32 MiB at most). Kept in temporary files, as many as there is room for: archives, of which
+    the last one is always kept, and of other files what those who share them have fetched.
 
     Parameters
     ----------
     room : Room, optional
         Where temporary files are made, and how many bytes of them are kept; by default 1 GiB
         in the system's directory.
+
+    Attributes
+    ----------
+    room : Room
+        As given.
+    shelf : Shelf
+        What is kept in temporary files.
     """
 
     def __init__(self, room: Room | None = None) -> None:
         self.room = room or Room()
+        self.shelf = Shelf(self.room)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
         self._small_held = 0
-        self._spools: OrderedDict[tuple[str, ...], Spool] = OrderedDict()
         self._opening: dict[tuple[str, ...], _Opening] = {}
         self._size_usage, self._small_usage, self._spool_usage = Usage(), Usage(), Usage()
 
@@ -57,17 +65,20 @@ class Store:
         return {
             "sizes": (self._size_usage, len(self._sizes)),
             "small files": (self._small_usage, len(self._small)),
-            "archives": (self._spool_usage, len(self._spools)),
+            "archives": (
+                self._spool_usage,
+                sum(isinstance(item, Spool) for item in self.shelf),
+            ),
         }
 
     # -- sizes -------------------------------------------------------------
 
     def known_size(self, source: Source) -> int | None:
         """Return a file's size in bytes if it is known; never asks."""
+        if source.whole:
+            spool = self.shelf.peek(source.key)
+            return spool.size() if isinstance(spool, Spool) and spool.complete else None
         with self._lock:
-            if source.whole:
-                spool = self._spools.get(source.key)
-                return spool.size() if spool is not None and spool.complete else None
             return self._sizes.get(source.key)
 
     def size(self, source: Source) -> int | None:
@@ -221,7 +232,7 @@ class Store:
             self._sizes.pop(source.key, None)
             data = self._small.pop(source.key, None)
             self._small_held -= len(data or b"")
-            self._spools.pop(source.key, None)
+        self.shelf.forget(source.key)
 
     # -- archives ----------------------------------------------------------
 
@@ -230,33 +241,26 @@ class Store:
         with self._lock:
             opening = self._opening.setdefault(source.key, _Opening())
         with opening.lock:  # one request however many open it; other files are not held up
-            with self._lock:
-                spool = self._spools.get(source.key)
-                if spool is not None and not spool.failed:
-                    self._spools.move_to_end(source.key)
-                    spool.users += 1
+            spool: Spool | None = self.shelf.take(source.key)
+            if spool is not None:
+                if not spool.failed:
                     self._spool_usage.hits += 1
                     return spool
+                self.shelf.forget(source.key)
+                self.shelf.release(source.key, spool)
             if opening.failed is not None:  # who waited for it has waited long enough
                 raise again(opening.failed)
             try:
-                spool = Spool(self._whole(source), self.room)
+                spool = Spool(self._whole(source), self.shelf)
             except FlowError as error:
                 opening.failed = error
                 with self._lock:
                     self._opening.pop(source.key, None)
                 raise
+            self.shelf.take(source.key, spool)
+            self._spool_usage.misses += 1
             with self._lock:
-                spool.users += 1
-                self._spool_usage.misses += 1
-                self._spools[source.key] = spool
                 self._opening.pop(source.key, None)
-                while len(self._spools) > 1 and (
-                    sum(kept.size() for kept in self._spools.values() if kept.complete)
-                    > self.room.size
-                ):
-                    # Not closed: who is reading it goes on; the file goes with the last reader.
-                    self._spools.popitem(last=False)
         return spool
 
     def _whole(self, source: Source) -> Body:
@@ -278,13 +282,7 @@ class Store:
         One that nobody has read to its end is dropped: it holds a connection, and what is
         there of it cannot be joined with another reply.
         """
-        with self._lock:
-            spool.users -= 1
-            abandoned = spool.users == 0 and not spool.complete
-            if abandoned and self._spools.get(source.key) is spool:
-                del self._spools[source.key]
-        if abandoned:
-            spool.close()
+        self.shelf.release(source.key, spool)
 
 
 def _check_range(body: Body, start: int, end: int | None) -> None:

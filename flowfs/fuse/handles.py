@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
-from collections import deque
 
-from flowfs.content import Reader
-from flowfs.errors import BadReply, InvalidArguments, failure
+from flowfs.content import SharedFile
+from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, failure
 
 __all__ = ["Handle", "Handles", "SnapshotHandle", "StreamHandle"]
-
-# The kernel reads ahead with several requests at once, which arrive in any order. One that
-# comes early is served by reading on, and what that passed is kept for those still to come.
-_AHEAD = 1 << 20  # bytes
-_KEPT = 1 << 22  # bytes
 
 
 class Handle:
@@ -79,74 +74,53 @@ class SnapshotHandle(Handle):
 
 
 class StreamHandle(Handle):
-    """A file of the service; from front to back it is one request.
+    """A file of the service; what it fetches, all who have it open share.
 
     Parameters
     ----------
     path : str
         Its path in the tree.
-    reader : Reader
+    file : SharedFile
         Where its bytes come from; closed here.
     """
 
     size: int
 
-    def __init__(self, path: str, reader: Reader) -> None:
+    def __init__(self, path: str, file: SharedFile) -> None:
         super().__init__(path)
-        self._reader = reader
-        try:
-            # Nobody may be told of a file that is open before its length is known.
-            self.size = reader.size
-        except BaseException:
-            reader.close()
-            raise
-        self._lock = threading.Lock()
-        self._window: deque[bytes] = deque()  # what was read last, without a gap
-        self._start = self._end = 0  # of the window, in the file
+        self._file = file
+        # Nobody may be told of a file that is open before its length is known.
+        self.size = file.size
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it.
 
         Raises
         ------
+        FlowError
+            If it has been deleted meanwhile and the part is not held: ESTALE.
         BadReply
             If it ends before its length; a short read would be taken for its end.
         """
-        end = min(offset + size, self.size)
-        if end <= offset:
-            return b""
-        with self._lock:
-            if not self._start <= offset <= self._end + _AHEAD:
-                self._window.clear()
-                self._start = self._end = self._reader.seek(offset)
-            while self._end < end:
-                piece = self._reader.read(end - self._end)
-                if not piece:
-                    raise failure(
-                        BadReply, f"ends after {self._end} of {self.size} bytes", self.path
-                    )
-                self._window.append(piece)
-                self._end += len(piece)
-            data = self._cut(offset, end)
-            while self._end - self._start - len(self._window[0]) >= _KEPT:
-                self._start += len(self._window.popleft())
-            return data
-
-    def _cut(self, offset: int, end: int) -> bytes:
-        # Most often it is the piece that came last.
-        if self._end - len(self._window[-1]) == offset and self._end == end:
-            return self._window[-1]
-        parts, at = [], self._start
-        for piece in self._window:
-            if at + len(piece) > offset and at < end:
-                parts.append(piece[max(0, offset - at) : end - at])
-            at += len(piece)
-        return b"".join(parts)
+        wanted = max(0, min(size, self.size - offset))
+        try:
+            data = self._file.read(offset, wanted)
+        except NotFound as error:
+            raise failure(
+                FlowError,
+                f"has been deleted since it was opened ({error.strerror})",
+                self.path,
+                errno=errno.ESTALE,
+            ) from error
+        if len(data) < wanted:
+            raise failure(
+                BadReply, f"ends after {offset + len(data)} of {self.size} bytes", self.path
+            )
+        return data
 
     def release(self) -> None:
-        """Close it and its connection."""
-        with self._lock:
-            self._reader.close()
+        """Close it; what was fetched is kept for the next."""
+        self._file.close()
 
 
 class Handles:
@@ -174,11 +148,27 @@ class Handles:
         """Take a handle out."""
         with self._lock:
             handle = self._open.pop(number)
-            others = self._by_path[handle.path]
-            others.remove(handle)
-            if not others:
-                del self._by_path[handle.path]
+            others = self._by_path.get(handle.path, [])
+            if handle in others:  # unless its file has been removed
+                others.remove(handle)
+                if not others:
+                    del self._by_path[handle.path]
             return handle
+
+    def removed(self, path: str) -> None:
+        """Take note that a file has lost its name; who has it open goes on with it."""
+        with self._lock:
+            self._by_path.pop(path, None)
+
+    def renamed(self, old: str, new: str) -> None:
+        """Take note that a file has another name, which what had it before has lost."""
+        with self._lock:
+            self._by_path.pop(new, None)
+            handles = self._by_path.pop(old, [])
+            for handle in handles:
+                handle.path = new
+            if handles:
+                self._by_path[new] = handles
 
     def at(self, path: str) -> list[Handle]:
         """Return the handles of a file, the newest last."""

@@ -78,7 +78,7 @@ class Opening:
         draft = self._drafts.join(node.path)
         if draft is not None:
             self._now_cached(node.path, None)
-            return Opened(DraftHandle(self._drafts, draft))
+            return Opened(DraftHandle(self._drafts, draft, writes=False))
         entries, content = self._fs.entries, self._fs.content
         entries.check(node)
         if node.kind.directory:
@@ -91,7 +91,7 @@ class Opening:
         if source is not None:
             # Of an archive, only what has been read to its end is sure to come again.
             lasts = not source.whole or content.known_size(source) is not None
-            stream = StreamHandle(node.path, content.open(source))
+            stream = StreamHandle(node.path, content.share(source))
             return Opened(stream, self._now_cached(node.path, source.key if lasts else None))
         lasts = self._lasts(node)
         snapshot = SnapshotHandle(node.path, entries.read(node))
@@ -160,13 +160,17 @@ class Opening:
         entries = self._fs.entries
         if node.kind is tree.UPLOAD:
             entries.check(_parent(node))
-            draft = self._drafts.open(node, empty=True)
+            draft = self._drafts.open(node, new=True)
             self._now_cached(node.path, None)
             return DraftHandle(self._drafts, draft, append=bool(flags & os.O_APPEND))
         if node.kind.writable and entries.exists(node):
             return self.to_write(node, flags, thread)
         self._refuse_late_cancel(node)
         raise failure(NotPermitted, "nothing can be created there", node.path)
+
+    def changed(self, path: str) -> None:
+        """Take note that what the kernel has of a file is good no more."""
+        self._now_cached(path, None)
 
     def _refuse_late_cancel(self, node: Node) -> None:
         """Say of a run that cannot be canceled any more what is the matter with it."""

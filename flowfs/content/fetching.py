@@ -1,0 +1,190 @@
+"""Bytes that are on their way: replies, taken up where they break, and who waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flowfs.content.source import Source
+from flowfs.errors import BadReply, FlowError, failure
+from flowfs.service.body import Body
+
+if TYPE_CHECKING:
+    from flowfs.content.store import Store
+
+__all__ = ["Fetch", "Fetching"]
+
+_RESUMES = 3
+
+
+class Fetching:
+    """How bytes of one file are fetched.
+
+    Parameters
+    ----------
+    store : Store
+        What asks for them.
+    source : Source
+        The file, which never changes.
+    size : int
+        Bytes in it.
+
+    Attributes
+    ----------
+    from_the_front : bool
+        Whether the service sends all of it whatever is asked for.
+    """
+
+    def __init__(self, store: Store, source: Source, size: int) -> None:
+        self.size = size
+        self.from_the_front = False
+        self._store = store
+        self._source = source
+
+    def begin(self, start: int, until: int) -> Fetch:
+        """Return a fetch of the bytes from `start`; asks for nothing before it is read."""
+        if self.from_the_front:
+            start, until = 0, self.size
+        return Fetch(self, start, until)
+
+    def body(self, start: int, until: int) -> Body:
+        """Open a reply with the bytes from `start` on; one request."""
+        body = self._store.fetch(self._source, start, None if until == self.size else until)
+        self.from_the_front |= start > 0 and body.length != 0 and body.start == 0
+        return body
+
+
+class Fetch:
+    """One reply, or several that continue each other, read by one thread after another.
+
+    Parameters
+    ----------
+    fetching : Fetching
+        How replies are opened.
+    start, until : int
+        Where in the file it begins and ends.
+
+    Attributes
+    ----------
+    at : int
+        Where the next byte stands in the file.
+    target : int
+        How far who reads it now wants to get.
+    busy : bool
+        Whether somebody reads it now.
+    used : float
+        When it was last read.
+    error : FlowError or None
+        What it ended with.
+
+    Notes
+    -----
+    Only :meth:`read` asks the service, and only who has set `busy` calls it. The rest is
+    called with the lock of the file held.
+    """
+
+    def __init__(self, fetching: Fetching, start: int, until: int) -> None:
+        self.at = self.target = start
+        self.until = until
+        self.busy = False
+        self.used = 0.0
+        self.error: FlowError | None = None
+        self._fetching = fetching
+        self._body: Body | None = None
+        self._failures = 0
+        self._waiting: list[tuple[int, threading.Event]] = []
+
+    def brings(self, place: int, ahead: int) -> bool:
+        """Tell whether who waits for a byte does best to wait for this."""
+        if not self.at <= place < self.until:
+            return False
+        near = place <= max(self.at + ahead, self.target)
+        return near or self._fetching.from_the_front
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` more bytes, at least one; to be told of when they are kept.
+
+        They stand at `at`, which a reply may have moved to the front of the file: that is
+        where the service begins that takes no note of what is asked for.
+
+        Raises
+        ------
+        FlowError
+            As the service says; if a reply broke off several times without bringing anything.
+        """
+        while True:
+            try:
+                return self._some(size)
+            except BaseException as error:
+                self._drop()
+                # A file that is gone, or a refusal, does not get better by asking again.
+                if not isinstance(error, BadReply) or error.status is not None:
+                    raise
+                self._failures += 1
+                if self._failures > _RESUMES:
+                    raise
+
+    def _some(self, size: int) -> bytes:
+        if self._body is None or self._body.closed:  # an interrupt closes a body
+            self._body = self._fetching.body(self.at, self.until)
+            if self._fetching.from_the_front:
+                self.at, self.until = 0, self._fetching.size
+        data = self._body.read(min(size, self.until - self.at))
+        if not data:
+            raise failure(BadReply, f"the reply broke off after {self.at} bytes", self._body.name)
+        self._failures = 0
+        return data
+
+    # -- who waits ---------------------------------------------------------
+
+    def take(self, end: int) -> threading.Event | None:
+        """Begin to read on as far as `end`; where somebody reads already, wait for that.
+
+        Returns
+        -------
+        Event or None
+            What is set when the bytes before `end` are there, or it is one's turn; None: it
+            is one's turn now.
+        """
+        if not self.busy:
+            self.busy = True
+            self.target = end
+            self.used = time.monotonic()
+            return None
+        event = threading.Event()
+        self._waiting.append((end, event))
+        return event
+
+    def arrived(self, count: int) -> None:
+        """Tell those whose bytes have come: so many more have been read, and are kept."""
+        self.at += count
+        if self._waiting:
+            for one in [one for one in self._waiting if one[0] <= self.at]:
+                self._waiting.remove(one)
+                one[1].set()
+
+    def pass_on(self) -> None:
+        """Let one of those who wait read on, if nobody reads."""
+        if self._waiting and not self.busy:
+            first = min(self._waiting, key=lambda one: one[0])
+            self._waiting.remove(first)
+            first[1].set()
+
+    def fail(self, error: BaseException) -> None:
+        """Note why it ended."""
+        self.busy = False
+        if isinstance(error, FlowError):
+            self.error = error
+
+    def close(self) -> None:
+        """Close the reply, and tell all who wait."""
+        self._drop()
+        waiting, self._waiting = self._waiting, []
+        for _, event in waiting:
+            event.set()
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None

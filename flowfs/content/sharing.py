@@ -1,0 +1,97 @@
+"""A file of the service, open for several readers that share what is fetched of it."""
+
+from __future__ import annotations
+
+import threading
+
+from flowfs.content.fetching import Fetching
+from flowfs.content.kept import Kept
+from flowfs.content.reader import Reader
+from flowfs.content.source import Source
+from flowfs.content.spool import Spool
+from flowfs.content.store import Store
+from flowfs.content.window import Window
+
+__all__ = ["SharedFile"]
+
+
+class SharedFile:
+    """Reads one file at given places, from threads, and together with all others who do.
+
+    What one of them fetches, all have: front to back, however many read, is one request. It
+    stays in a temporary file until others need the room. A file larger than all the room, or
+    one for which there is none, is streamed by each for itself.
+
+    Parameters
+    ----------
+    store : Store
+        What is kept, and where to keep more.
+    source : Source
+        The file. Its size is asked for unless it is known; an archive is asked for at once.
+
+    Attributes
+    ----------
+    size : int
+        Bytes in the file.
+
+    Raises
+    ------
+    FlowError
+        As the service says.
+    """
+
+    def __init__(self, store: Store, source: Source) -> None:
+        self._store = store
+        self._source = source
+        self._lock = threading.Lock()
+        self._window: Window | None = None
+        self._kept: Kept | None = None
+        self._spool: Spool | None = store.spool(source) if source.whole else None
+        if self._spool is not None:
+            try:
+                self.size = self._spool.size()
+            except BaseException:
+                store.release(source, self._spool)
+                raise
+            return
+        size = store.size(source)
+        assert size is not None
+        self.size = size
+        if size <= store.room.size:
+            kept = Kept(Fetching(store, source, size), size, store.shelf)
+            self._kept = store.shelf.take(source.key, kept)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes; fewer than asked for only at the end.
+
+        Raises
+        ------
+        FlowError
+            As the service says.
+        """
+        size = max(0, min(size, self.size - start))
+        if self._spool is not None:
+            return self._spool.read(start, size)
+        small = self._store.small(self._source)
+        if small is not None:
+            return small[start : start + size]
+        data = None if self._kept is None else self._kept.read(start, size)
+        return self._alone(start, size) if data is None else data
+
+    def _alone(self, start: int, size: int) -> bytes:
+        with self._lock:
+            if self._window is None:
+                self._window = Window(Reader(self._store, self._source))
+        return self._window.read(start, size)
+
+    def close(self) -> None:
+        """Tell that nobody reads it here any more."""
+        with self._lock:
+            if self._window is not None:
+                self._window.close()
+        if self._kept is not None:
+            self._store.shelf.release(self._source.key, self._kept)
+            self._kept = None
+        if self._spool is not None:
+            self._store.release(self._source, self._spool)
+            self._spool = None
