@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from flowfs import tree
-from flowfs.errors import InvalidArguments, NotPermitted, failure
+from flowfs.errors import (
+    AlreadyExists,
+    FlowError,
+    InvalidArguments,
+    NotADirectory,
+    NotFound,
+    NotPermitted,
+    failure,
+)
 from flowfs.fuse.served import Served, operation
 from flowfs.tree import Node
 
 __all__ = ["Changing"]
+
+_NOREPLACE = 1  # RENAME_NOREPLACE of renameat2(2); the others exchange, or are for overlays
 
 
 class Changing(Served):
@@ -37,8 +48,9 @@ class Changing(Served):
         node = self._visible(path)
         self._changing(node.path)
         if node.kind is tree.UPLOAD:
-            unsent = self._drafts.remove(node)
-            if not unsent or self._entries.exists(node):
+            draft = self._drafts.remove(node)
+            self._handles.removed(node.path)
+            if draft is None or draft.on_service():
                 group_id = self._entries.group_id(node)
                 self._fs.catalog.delete_upload(group_id, node.names["upload"])
             return 0
@@ -107,6 +119,37 @@ class Changing(Served):
         return self._refuse(target, "no link can be made")
 
     @operation
-    def rename(self, old: str, new: str) -> int:
-        """Refuse: nothing on the service can be renamed."""
-        return self._refuse(old, "nothing on the service can be renamed")
+    def rename(self, old: str, new: str, flags: int = 0) -> int:
+        """Rename an upload within its group; refuse everything else.
+
+        The service cannot rename: the bytes are sent under the new name, and then the old file
+        is deleted. Between groups it is EXDEV, so that programs copy.
+        """
+        node = self._visible(old)
+        self._changing(node.path)
+        try:
+            target = self._place(new)
+        except (NotFound, NotADirectory):
+            return self._refuse(old, "nothing can be renamed to there")
+        if flags & ~_NOREPLACE:
+            raise failure(InvalidArguments, "files cannot be exchanged", node.path)
+        if node.kind is not tree.UPLOAD or target.kind is not tree.UPLOAD:
+            return self._refuse(old, "nothing on the service can be renamed but uploads")
+        group_id = self._entries.group_id(node)
+        if group_id != self._entries.group_id(target):
+            raise failure(
+                FlowError, f"is of another group than {new}: copy it", old, errno=errno.EXDEV
+            )
+        if self._drafts.peek(node.path) is None:
+            self._entries.check(node)
+        if flags & _NOREPLACE:
+            self._fs.catalog.uploads(group_id, refresh=True)
+            if self._drafts.peek(target.path) is not None or self._entries.exists(target):
+                raise failure(AlreadyExists, "is there already", target.path)
+        if node.path == target.path:
+            return 0
+        self._drafts.rename(node, target)
+        self._handles.renamed(node.path, target.path)
+        for path in (node.path, target.path):
+            self._opening.changed(path)
+        return 0

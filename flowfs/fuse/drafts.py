@@ -1,183 +1,32 @@
-"""``uploads/``: files that are being written, kept here and sent as a whole."""
+"""``uploads/``: the files that are open for writing, by name."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import tempfile
 import threading
 import time
-from typing import IO
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import ExitStack
 
-from flowfs.errors import FlowError
+from flowfs.catalog import FileRecord
+from flowfs.errors import NotFound, describe, failure
 from flowfs.filesystem import FlowFileSystem
+from flowfs.fuse.draft import Draft, raw_name
 from flowfs.fuse.handles import Handle
-from flowfs.names import from_name
 from flowfs.tree import Node
 
-__all__ = ["Draft", "DraftHandle", "Drafts"]
+__all__ = ["DraftHandle", "Drafts"]
 
 logger = logging.getLogger("flowfs.mount")
 
-_CHUNK = 1 << 20  # bytes
-
-
-class Draft:
-    """An upload as it is being written, in a temporary file.
-
-    All who have it open share it. What was there before is fetched only when it is needed:
-    a file is most often emptied first.
-
-    Parameters
-    ----------
-    fs : FlowFileSystem
-        Where to send it.
-    node : Node
-        Its place.
-
-    Attributes
-    ----------
-    size : int or None
-        Bytes in it; None as long as it is what the service has.
-    mtime : float
-        When it was last changed, in seconds since the epoch.
-    users : int
-        How many handles it has; counted by :class:`Drafts`.
-    """
-
-    def __init__(self, fs: FlowFileSystem, node: Node) -> None:
-        self.node = node
-        self.size: int | None = None
-        self.mtime = time.time()
-        self.users = 0
-        self._fs = fs
-        self._lock = threading.RLock()
-        self._file: IO[bytes] | None = None
-        self._changed = False  # the next flush sends it
-        self._emptied = False  # emptied or new, and not written since: sent at the last
-        self._error: FlowError | None = None
-        self._discarded = False
-
-    def read(self, size: int, offset: int) -> bytes:
-        """Return a part of it."""
-        with self._lock:
-            file = self._content()
-            file.seek(offset)
-            return file.read(size)
-
-    def write(self, data: bytes, offset: int | None) -> int:
-        """Put bytes at a place; None: at its end."""
-        with self._lock:
-            file = self._content()
-            at = self.size or 0 if offset is None else offset
-            file.seek(at)
-            file.write(data)
-            self._change(max(self.size or 0, at + len(data)))
-            return len(data)
-
-    def truncate(self, length: int) -> None:
-        """Cut it off, or fill it up with zeros."""
-        with self._lock:
-            if length == 0:
-                self._replace(tempfile.TemporaryFile(prefix="flowfs-"))  # noqa: SIM115
-                self.size, self._changed, self._emptied = 0, False, True
-                self._error, self.mtime = None, time.time()
-                return
-            file = self._content()
-            if length != self.size:
-                file.truncate(length)
-                self._change(length)
-
-    def flush(self) -> None:
-        """Send it if it was written since it was last sent.
-
-        Emptied is not written: a shell empties a file, closes one descriptor of it, and only
-        then writes.
-
-        Raises
-        ------
-        FlowError
-            As the service says; said again until something is written.
-        """
-        with self._lock:
-            if self._changed:
-                self._send()
-            elif self._error is not None:
-                raise self._error
-
-    def settle(self) -> None:
-        """Send whatever no flush has sent.
-
-        Raises
-        ------
-        FlowError
-            As the service says.
-        """
-        with self._lock:
-            if self._changed or self._emptied:
-                self._send()
-
-    def drop(self) -> None:
-        """Drop the temporary file."""
-        with self._lock:
-            self._replace(None)
-
-    def discard(self) -> None:
-        """Send nothing any more: the file has been removed."""
-        with self._lock:
-            self._discarded = True
-
-    def _change(self, size: int) -> None:
-        self.size, self._changed, self._emptied = size, True, False
-        self._error, self.mtime = None, time.time()
-
-    def _content(self) -> IO[bytes]:
-        if self._file is None:
-            file: IO[bytes] = tempfile.TemporaryFile(prefix="flowfs-")  # noqa: SIM115
-            try:
-                size = 0
-                if self._fs.entries.exists(self.node):
-                    source = self._fs.entries.source(self.node)
-                    assert source is not None
-                    with self._fs.content.open(source) as reader:
-                        while piece := reader.read(_CHUNK):
-                            size += file.write(piece)
-            except BaseException:
-                file.close()
-                raise
-            self._file, self.size = file, size
-        return self._file
-
-    def _replace(self, file: IO[bytes] | None) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = file
-
-    def _send(self) -> None:
-        self._changed = self._emptied = False
-        if self._discarded:
-            return
-        file = self._content()
-        file.flush()
-        file.seek(0)
-        fs, name = self._fs, self.node.names["upload"]
-        raw_name = from_name(name) or name
-        try:
-            record = fs.catalog.upload_file(fs.entries.group_id(self.node), name, raw_name, file)
-        except FlowError as error:
-            error.filename = fs.unstrip_protocol(self.node.path)
-            self._error = error
-            raise
-        if record.stored != raw_name:
-            logger.warning(
-                "the service stored %r as %r; both names find it here, only the second is listed",
-                raw_name,
-                record.stored,
-            )
-        with contextlib.suppress(FlowError):
-            source = fs.entries.source(self.node)
-            if source is not None and self.size is not None:
-                fs.content.learn_size(source, self.size)
+# Drafts that nobody has open any more: their bytes are at hand where one is renamed, or added
+# to, right after it was closed.
+_RESTING = 32
+_RESTING_BYTES = 1 << 28
+_REST = 10.0  # seconds
+_NAMES_TOLD = 10_000
+_SENDERS = 4  # at once, at the end
 
 
 class DraftHandle(Handle):
@@ -191,13 +40,23 @@ class DraftHandle(Handle):
         What it is of.
     append : bool
         Whether every write goes to the end.
+    writes : bool
+        Whether it is open for writing. Who only reads sends nothing by closing it.
     """
 
-    def __init__(self, drafts: Drafts, draft: Draft, *, append: bool = False) -> None:
+    def __init__(
+        self, drafts: Drafts, draft: Draft, *, append: bool = False, writes: bool = True
+    ) -> None:
         super().__init__(draft.node.path)
         self._drafts = drafts
         self._draft = draft
         self._append = append
+        self._writes = writes
+
+    @property
+    def size(self) -> int | None:  # type: ignore[override]
+        """Bytes in it, whether it has a name or not."""
+        return self._draft.size
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it."""
@@ -209,7 +68,8 @@ class DraftHandle(Handle):
 
     def flush(self, process: int | None) -> None:
         """Send it, if it was written."""
-        self._draft.flush()
+        if self._writes:
+            self._draft.flush()
 
     def fsync(self) -> None:
         """Send it, if it was written."""
@@ -227,31 +87,55 @@ class Drafts:
     ----------
     fs : FlowFileSystem
         Where to send them.
+    clock : callable
+        Seconds, monotonic.
     """
 
-    def __init__(self, fs: FlowFileSystem) -> None:
+    def __init__(self, fs: FlowFileSystem, clock: Callable[[], float] = time.monotonic) -> None:
         self._fs = fs
+        self._clock = clock
+        # Taken after the lock of a draft, never the other way round.
         self._lock = threading.Lock()
         self._drafts: dict[str, Draft] = {}
+        self._resting: OrderedDict[str, tuple[Draft, float]] = OrderedDict()  # until when
+        self._timer: threading.Timer | None = None
+        self._told: set[str] = set()
 
     def peek(self, path: str) -> Draft | None:
         """Return the draft of a file if it is open for writing."""
         return self._drafts.get(path)
 
     def below(self, path: str) -> list[str]:
-        """Return the names of the files in a directory that are open for writing."""
+        """Return the names of new files in a directory that the service does not have yet."""
         with self._lock:
-            split = [p.rpartition("/") for p, d in self._drafts.items() if d.size is not None]
+            new = [p for p, d in self._drafts.items() if d.size is not None and not d.listed]
+        split = [p.rpartition("/") for p in new]
         return [name for directory, _, name in split if directory == path]
 
-    def open(self, node: Node, *, empty: bool = False) -> Draft:
-        """Return the draft of a file, made if need be; :meth:`close` ends its use."""
+    def open(self, node: Node, *, new: bool = False) -> Draft:
+        """Return the draft of a file, made if need be; :meth:`close` ends its use.
+
+        Parameters
+        ----------
+        node : Node
+            Its place.
+        new : bool
+            Whether the file is not there yet: it is made, empty.
+        """
+        rested = self._take_rested(node.path)
+        if rested is not None and (new or not rested.is_what_the_service_has()):
+            rested.drop()
+            rested = None
         with self._lock:
             draft = self._drafts.get(node.path)
+            unused = rested
             if draft is None:
-                draft = self._drafts[node.path] = Draft(self._fs, node)
+                draft = rested or Draft(self._fs, node, listed=not new, stored=self._tell)
+                self._drafts[node.path], unused = draft, None
             draft.users += 1
-        if empty:
+        if unused is not None:
+            unused.drop()
+        if new:
             draft.truncate(0)
         return draft
 
@@ -287,7 +171,7 @@ class Drafts:
                 if unused and self._drafts.get(draft.node.path) is draft:
                     del self._drafts[draft.node.path]
             if unused:
-                draft.drop()
+                self._rest(draft)
 
     def truncate(self, node: Node, length: int) -> None:
         """Cut off a file by its path: sent at once, unless it is open for writing.
@@ -303,11 +187,153 @@ class Drafts:
         finally:
             self.close(draft)
 
-    def remove(self, node: Node) -> bool:
-        """Drop the draft of a file that is removed; tell whether there was one."""
+    def remove(self, node: Node) -> Draft | None:
+        """Drop the draft of a file that is removed, and return it if there was one."""
+        self._forget(node.path)
         with self._lock:
             draft = self._drafts.pop(node.path, None)
-        if draft is None:
-            return False
-        draft.discard()
-        return True
+        if draft is not None:
+            draft.discard()
+        return draft
+
+    def rename(self, old: Node, new: Node) -> None:
+        """Give an upload another name in its group; what has that name is replaced.
+
+        Who has the file open goes on with it under its new name; who has open what it replaces
+        writes to nowhere. A file of which nothing has been sent yet costs nothing; otherwise
+        it is sent under its new name, and deleted under the old one. Its bytes are fetched
+        unless it is open for writing, or was so just now.
+
+        Raises
+        ------
+        NotFound
+            If there is no such file (any more).
+        FlowError
+            As the service says: nothing is lost.
+        """
+        draft, target = self.open(old), self.join(new.path)
+        both = sorted({d.node.path: d for d in (draft, target) if d is not None}.items())
+        try:
+            with ExitStack() as locks:
+                for _, one in both:
+                    locks.enter_context(one.lock)
+                if self.peek(old.path) is not draft:
+                    raise failure(NotFound, "has been removed", old.path)
+                draft.move(new)
+                with self._lock:
+                    del self._drafts[old.path]
+                    self._drafts[new.path] = draft
+                if target is not None:
+                    target.discard()
+            self._forget(new.path)
+        finally:
+            if target is not None:
+                self.close(target)
+            self.close(draft)
+
+    def settle_all(self, seconds: float) -> None:
+        """Send what no flush has sent, at the end of the mount; what fails is logged.
+
+        Parameters
+        ----------
+        seconds : float
+            For how long it is tried.
+        """
+        with self._lock:
+            left = [draft for draft in self._drafts.values() if draft.unsent]
+        if not left:
+            return
+        logger.info("sending %d uploads that are not sent yet", len(left))
+        pending = {id(draft): draft for draft in left}
+        free, done = threading.Semaphore(_SENDERS), threading.Condition()
+
+        def send(draft: Draft) -> None:
+            with free:
+                try:
+                    draft.settle()
+                except Exception as error:
+                    logger.error("not uploaded: %s: %s", draft.node.path, describe(error))
+            with done:
+                del pending[id(draft)]
+                done.notify_all()
+
+        for draft in left:
+            # They must not hold up the end of the process.
+            threading.Thread(target=send, args=(draft,), name="flowfs-last", daemon=True).start()
+        with done:
+            done.wait_for(lambda: not pending, seconds)
+            for draft in pending.values():
+                logger.error("not uploaded within %g s: %s", seconds, draft.node.path)
+
+    # -- what was closed just now ------------------------------------------
+
+    def _rest(self, draft: Draft) -> None:
+        """Keep the file of a draft that nobody has open, for a while."""
+        size = draft.worth_keeping
+        bound = min(_RESTING_BYTES, self._fs.content.room.size)
+        if size is None or size > bound:
+            draft.drop()
+            return
+        with self._lock:
+            path = draft.node.path
+            before = self._resting.pop(path, None)
+            dropped = [] if before is None else [before[0]]
+            self._resting[path] = (draft, self._clock() + _REST)
+            while len(self._resting) > _RESTING or self._resting_bytes() > bound:
+                dropped.append(self._resting.popitem(last=False)[1][0])
+            self._wake_later()
+        for one in dropped:
+            one.drop()
+
+    def _resting_bytes(self) -> int:
+        return sum(draft.size or 0 for draft, _ in self._resting.values())
+
+    def _take_rested(self, path: str) -> Draft | None:
+        with self._lock:
+            rested = self._resting.pop(path, None)
+        return None if rested is None else rested[0]
+
+    def _forget(self, path: str) -> None:
+        rested = self._take_rested(path)
+        if rested is not None:
+            rested.drop()
+
+    def _wake_later(self) -> None:
+        """Have what has rested long enough dropped; the lock is held."""
+        if self._timer is None:
+            self._timer = threading.Timer(_REST, self._end_rest)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end_rest(self) -> None:
+        now, over = self._clock(), []
+        with self._lock:
+            self._timer = None
+            while self._resting and next(iter(self._resting.values()))[1] <= now:
+                over.append(self._resting.popitem(last=False)[1][0])
+            if self._resting:
+                self._wake_later()
+        for draft in over:
+            draft.drop()
+
+    # -- names -------------------------------------------------------------
+
+    def _tell(self, node: Node, record: FileRecord) -> None:
+        """Say that the service has stored another name than asked; once of each name."""
+        name = raw_name(node)
+        if record.stored == name:
+            return
+        with self._lock:
+            if node.path in self._told:
+                return
+            if len(self._told) >= _NAMES_TOLD:
+                self._told.clear()
+            self._told.add(node.path)
+        # Editors and rsync write under such names, for a moment.
+        passing = name.startswith(".") or name.endswith("~")
+        logger.log(
+            logging.INFO if passing else logging.WARNING,
+            "the service stored %r as %r; both names find it here, only the second is listed",
+            name,
+            record.stored,
+        )

@@ -15,6 +15,7 @@ from flowfs.fuse.served import operation
 __all__ = ["Operations"]
 
 _AUTO_INVAL_DATA = 1 << 12  # FUSE_CAP_AUTO_INVAL_DATA of libfuse 3
+_LAST = 20.0  # seconds for uploads that are not sent when the mount ends
 
 
 class Operations(Looking, Files, Changing):
@@ -38,7 +39,8 @@ class Operations(Looking, Files, Changing):
     What is refused, and how: creating anywhere but in ``uploads/``, writing anything but
     ``new``, ``cancel`` and uploads, and removing anything but runs and uploads is EPERM; in a
     read-only mount EROFS. Runs that are active, and ``cancel`` of one that has ended: EBUSY. A
-    directory that is not empty: ENOTEMPTY. Renaming, links and directories of one's own: EPERM.
+    directory that is not empty: ENOTEMPTY. Links, directories of one's own, and renaming anything
+    but an upload: EPERM.
     Mode, owner and times of what can be written may be set, which changes nothing; those of
     everything else are EPERM.
 
@@ -73,3 +75,8 @@ class Operations(Looking, Files, Changing):
             # for attributes before every read.
             conn.want &= ~_AUTO_INVAL_DATA
         self.init("/")
+
+    @operation
+    def destroy(self, path: str) -> None:
+        """Send uploads that nobody has closed, at the end of the mount."""
+        self._drafts.settle_all(_LAST)

@@ -1,0 +1,288 @@
+"""An upload that is being written, kept here and sent as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+
+from flowfs.catalog import FileRecord
+from flowfs.errors import FlowError, NotFound, again
+from flowfs.filesystem import FlowFileSystem
+from flowfs.names import from_name
+from flowfs.tree import Node
+
+__all__ = ["Draft"]
+
+_CHUNK = 1 << 20  # bytes
+
+
+class Draft:
+    """An upload as it is being written, in a temporary file. Thread-safe.
+
+    All who have it open share it. What was there before is fetched only when it is needed:
+    a file is most often emptied first.
+
+    Parameters
+    ----------
+    fs : FlowFileSystem
+        Where to send it.
+    node : Node
+        Its place.
+    listed : bool
+        Whether the service has a file of that name already.
+    stored : callable
+        Called with the place and what the service made of it, each time it has been sent.
+
+    Attributes
+    ----------
+    node : Node
+        Its place; another one once it has been renamed.
+    listed : bool
+        Whether the service has something of it.
+    size : int or None
+        Bytes in it; None as long as it is what the service has.
+    mtime : float
+        When it was last changed, in seconds since the epoch.
+    users : int
+        How many handles it has; counted by :class:`~flowfs.fuse.drafts.Drafts`.
+    lock : RLock
+        Held while it is looked at, changed or sent.
+    """
+
+    def __init__(
+        self,
+        fs: FlowFileSystem,
+        node: Node,
+        *,
+        listed: bool = True,
+        stored: Callable[[Node, FileRecord], None] = lambda node, record: None,
+    ) -> None:
+        self.node = node
+        self.listed = listed
+        self.size: int | None = None
+        self.mtime = time.time()
+        self.users = 0
+        self.lock = threading.RLock()
+        self._fs = fs
+        self._stored = stored
+        self._file: IO[bytes] | None = None
+        self._changed = False  # the next flush sends it
+        self._emptied = False  # emptied or new, and not written since: sent at the last
+        self._error: FlowError | None = None
+        self._discarded = False
+        self._written = False
+        self._sent: str | None = None  # id of the upload that holds just what the file does
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is something in it that nobody has tried to send."""
+        return (self._changed or self._emptied) and not self._discarded
+
+    # -- what is in it -----------------------------------------------------
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return a part of it."""
+        with self.lock:
+            file = self._content()
+            file.seek(offset)
+            return file.read(size)
+
+    def write(self, data: bytes, offset: int | None) -> int:
+        """Put bytes at a place; None: at its end."""
+        with self.lock:
+            file = self._content()
+            at = self.size or 0 if offset is None else offset
+            file.seek(at)
+            file.write(data)
+            self._change(max(self.size or 0, at + len(data)))
+            return len(data)
+
+    def truncate(self, length: int) -> None:
+        """Cut it off, or fill it up with zeros."""
+        with self.lock:
+            if length == 0:
+                self._replace(self._fs.content.room.file())
+                self.size, self._changed, self._emptied = 0, False, True
+                self._touch()
+                return
+            file = self._content()
+            if length != self.size:
+                file.truncate(length)
+                self._change(length)
+
+    def _change(self, size: int) -> None:
+        self.size, self._changed, self._emptied = size, True, False
+        self._touch()
+
+    def _touch(self) -> None:
+        self._written, self.mtime = True, time.time()
+        self._error = self._sent = None
+
+    def _content(self) -> IO[bytes]:
+        if self._file is None:
+            file = self._fs.content.room.file()
+            try:
+                size = 0
+                if self._fs.entries.exists(self.node):
+                    source = self._fs.entries.source(self.node)
+                    assert source is not None
+                    with self._fs.content.open(source) as reader:
+                        while piece := reader.read(_CHUNK):
+                            size += file.write(piece)
+            except BaseException:
+                file.close()
+                raise
+            self._file, self.size = file, size
+        return self._file
+
+    def _replace(self, file: IO[bytes] | None) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+
+    # -- sending it --------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send it if it was written since it was last sent.
+
+        Emptied is not written: a shell empties a file, closes one descriptor of it, and only
+        then writes.
+
+        Raises
+        ------
+        FlowError
+            As the service says; said again until something is written.
+        """
+        with self.lock:
+            if self._changed:
+                self._send()
+            elif self._error is not None:
+                raise again(self._error)
+
+    def settle(self) -> None:
+        """Send whatever no flush has sent.
+
+        Raises
+        ------
+        FlowError
+            As the service says.
+        """
+        with self.lock:
+            if self._changed or self._emptied:
+                self._send()
+
+    def move(self, node: Node) -> None:
+        """Give it another name in its group; what has that name is replaced.
+
+        If something of it has been sent, so is all of it, under the new name, and what has the
+        old name is deleted. Otherwise it is sent later, as it would have been. The caller
+        holds the lock.
+
+        Raises
+        ------
+        NotFound
+            If it has been removed.
+        FlowError
+            As the service says. It keeps its name then, and the upload of that name, if there
+            is one, is there still.
+        """
+        entries, catalog = self._fs.entries, self._fs.catalog
+        there = self.on_service()
+        if not there and self.unsent:
+            self.node = node
+            return
+        group_id, new = entries.group_id(node), node.names["upload"]
+        file = self._whole()
+        if there:
+            old = self.node.names["upload"]
+            record = catalog.rename_upload(group_id, old, new, raw_name(node), file)
+        else:
+            record = catalog.upload_file(group_id, new, raw_name(node), file)
+        self.node = node
+        self._changed = self._emptied = False
+        self._error = None
+        self._note(record)
+
+    def _send(self) -> None:
+        self._changed = self._emptied = False
+        if self._discarded:
+            return
+        fs, node = self._fs, self.node
+        try:
+            record = fs.catalog.upload_file(
+                fs.entries.group_id(node), node.names["upload"], raw_name(node), self._whole()
+            )
+        except FlowError as error:
+            error.filename = fs.unstrip_protocol(node.path)
+            self._error = error
+            raise
+        self._note(record)
+
+    def _whole(self) -> IO[bytes]:
+        file = self._content()
+        file.flush()
+        file.seek(0)
+        return file
+
+    def _note(self, record: FileRecord) -> None:
+        self.listed, self._sent = True, record.id
+        self._stored(self.node, record)
+        with contextlib.suppress(FlowError):
+            source = self._fs.entries.source(self.node)
+            if source is not None and self.size is not None:
+                self._fs.content.learn_size(source, self.size)
+
+    def on_service(self) -> bool:
+        """Tell whether the service has an upload that is this file's.
+
+        One that this client made under another name, but is stored under this one, is not:
+        unless nothing has been written here, so that it is just that which was opened.
+
+        Raises
+        ------
+        FlowError
+            If it cannot be told.
+        """
+        try:
+            group_id = self._fs.entries.group_id(self.node)
+            record = self._fs.catalog.upload(group_id, self.node.names["upload"])
+        except NotFound:
+            return False
+        return not self._written or record.asked in (None, raw_name(self.node))
+
+    # -- the end of it -----------------------------------------------------
+
+    def is_what_the_service_has(self) -> bool:
+        """Tell whether its bytes are those of the upload of its name. Asks for a listing."""
+        if self._sent is None or self._discarded:
+            return False
+        try:
+            group_id = self._fs.entries.group_id(self.node)
+            record = self._fs.catalog.upload(group_id, self.node.names["upload"])
+        except FlowError:
+            return False
+        return record.id == self._sent
+
+    @property
+    def worth_keeping(self) -> int | None:
+        """Bytes of its file, if that holds what the service has; else None."""
+        return None if self._sent is None or self._discarded else self.size
+
+    def drop(self) -> None:
+        """Drop the temporary file."""
+        with self.lock:
+            self._replace(None)
+
+    def discard(self) -> None:
+        """Send nothing any more: the file has been removed, or another has its name."""
+        with self.lock:
+            self._discarded = True
+
+
+def raw_name(node: Node) -> str:
+    """Return the name of an upload to ask the service for."""
+    name = node.names["upload"]
+    return from_name(name) or name
