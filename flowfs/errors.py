@@ -302,7 +302,10 @@ def from_reply(
     else:
         kind = BadReply
     shown = _NOISE.sub("", words or "")
-    message = f"cannot {what}: {shown or f'the service answered {status}'}"
+    if kind is NotFound and what == f"get {shown.removeprefix('unknown ')}":
+        message = shown  # it says all of that
+    else:
+        message = f"cannot {what}: {shown or f'the service answered {status}'}"
     if words and kind is BadReply:
         message += f" (status {status})"
     if hint:

@@ -196,3 +196,11 @@ class TestWords:
             assert words
             assert words.isprintable()
             assert len(words) <= 2000
+
+
+def test_what_was_to_be_got_is_named_once() -> None:
+    body = b'{"message": "unknown group \'nothing\'"}'
+    got = from_reply(404, body, "groups/nothing", what="get group 'nothing'")
+    assert got.strerror == "unknown group 'nothing'"
+    deleted = from_reply(404, body, "groups/nothing", what="delete group 'nothing'")
+    assert deleted.strerror == "cannot delete group 'nothing': unknown group 'nothing'"

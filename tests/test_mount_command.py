@@ -105,6 +105,9 @@ def test_a_place_that_is_not_there_is_said(service: EmbeddedService, directory: 
         ("ftp://example.org/", "not a flow URL"),
     ):
         assert words in refusal("mount", url, directory, environment=environment)
+    missing = f"flow+{service.endpoint}/groups/nothing"
+    said = refusal("mount", missing, directory, environment=environment)
+    assert said.strip() == f"flowfs: {missing}: unknown group 'nothing'"
 
 
 def test_a_directory_in_use_is_said(service: EmbeddedService) -> None:

@@ -205,10 +205,14 @@ def _check_service(fs: FlowFileSystem, path: str) -> str:
     service.descriptor  # noqa: B018 - asks the service for it
     with contextlib.suppress(NotFound):  # a service that cannot tell
         service.users.whoami()
-    node = fs.entries.follow(fs.entries.resolve(path))
-    entry = fs.entries.entry(node, ask=False)
-    if entry["type"] != "directory":
-        raise failure(NotADirectory, "is a file", fs.unstrip_protocol(path))
+    try:
+        node = fs.entries.follow(fs.entries.resolve(path))
+        entry = fs.entries.entry(node, ask=False)
+        if entry["type"] != "directory":
+            raise failure(NotADirectory, "is a file", path)
+    except FlowError as error:
+        error.filename = fs.unstrip_protocol(path)
+        raise
     return node.path
 
 
