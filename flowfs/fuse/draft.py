@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -207,6 +208,7 @@ class Draft:
         self._note(record)
 
     def _send(self) -> None:
+        before = self._changed, self._emptied
         self._changed = self._emptied = False
         if self._discarded:
             return
@@ -217,7 +219,11 @@ class Draft:
             )
         except FlowError as error:
             error.filename = fs.unstrip_protocol(node.path)
-            self._error = error
+            if error.errno == errno.ECANCELED:
+                # The mount is ending: it is tried once more when it has ended.
+                self._changed, self._emptied = before
+            else:
+                self._error = error
             raise
         self._note(record)
 

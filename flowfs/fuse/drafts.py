@@ -167,7 +167,8 @@ class Drafts:
         finally:
             with self._lock:
                 draft.users -= 1
-                unused = draft.users == 0
+                # What was interrupted is tried once more at the end of the mount.
+                unused = draft.users == 0 and not draft.unsent
                 if unused and self._drafts.get(draft.node.path) is draft:
                     del self._drafts[draft.node.path]
             if unused:

@@ -47,6 +47,8 @@ class Ending:
         self._over = threading.Event()
         self._requested = threading.Lock()
         self._results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._interrupting = threading.Lock()
+        self._until = 0.0  # when the last uploads must have been sent
 
     def __enter__(self) -> Ending:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -128,7 +130,7 @@ class Ending:
         Parameters
         ----------
         interrupt : callable
-            Ends the requests under way; with True, and refuses others.
+            Ends the requests under way; with True, refuses others as well.
         directory : str
             Where it is, to be unmounted if nothing else helps.
         """
@@ -139,6 +141,20 @@ class Ending:
         """Tell how libfuse's loop is made to end, once it runs."""
         self._exit = leave
 
+    def served(self, seconds: float) -> None:
+        """Tell that no operation is under way any more.
+
+        What is asked of the service from now on is not interrupted: it is for uploads that
+        nobody has sent.
+
+        Parameters
+        ----------
+        seconds : float
+            How long that may take.
+        """
+        with self._interrupting:
+            self._until = time.monotonic() + seconds
+
     def request(self, number: int = signal.SIGTERM) -> None:
         """Ask for the end, from any thread; only the first to ask counts."""
         if not self._requested.acquire(blocking=False):
@@ -148,11 +164,13 @@ class Ending:
         threading.Thread(target=self._end, name="flowfs-ending", daemon=True).start()
 
     def _end(self) -> None:
-        if self._interrupt is not None:
-            self._interrupt(True)
         deadline = time.monotonic() + _GRACE
         flagged = False
-        while time.monotonic() < deadline:
+        while time.monotonic() < max(deadline, self._until):
+            with self._interrupting:
+                # Again and again: an operation may go on to another request.
+                if self._interrupt is not None and not self._until:
+                    self._interrupt(False)
             if self._exit is not None and not flagged:
                 self._exit()
                 flagged = True
@@ -162,7 +180,7 @@ class Ending:
                 signal.pthread_kill(self._main, _WAKE)
             if self._over.wait(0.05):
                 return
-        logger.error("something still hangs after %g s: ending without it", _GRACE)
+        logger.error("something still hangs: ending without it")
         if self._directory:
             detach(self._directory, True)
         os._exit(1)

@@ -33,6 +33,8 @@ class Operations(Looking, Files, Changing):
         How entries become what stat tells.
     ready : callable, optional
         Called once the kernel has begun to ask.
+    served : callable, optional
+        Called once the kernel asks no more, with the seconds that uploads may still take.
 
     Notes
     -----
@@ -58,9 +60,11 @@ class Operations(Looking, Files, Changing):
         caller: Callable[[], int],
         attributes: Attributes,
         ready: Callable[[], None] | None = None,
+        served: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(fs, root, caller, attributes)
         self._ready = ready
+        self._served = served
 
     @operation
     def init(self, path: str) -> None:
@@ -78,5 +82,7 @@ class Operations(Looking, Files, Changing):
 
     @operation
     def destroy(self, path: str) -> None:
-        """Send uploads that nobody has closed, at the end of the mount."""
+        """Send uploads that are not sent yet: the kernel drops what it had still to close."""
+        if self._served is not None:
+            self._served(_LAST + 1.0)
         self._drafts.settle_all(_LAST)

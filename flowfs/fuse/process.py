@@ -153,7 +153,8 @@ def _serve(
         if ready is not None:
             ready(told)
 
-    operations = Operations(fs, prepared.root, binding.caller, _attributes(settings, fs), began)
+    attributes = _attributes(settings, fs)
+    operations = Operations(fs, prepared.root, binding.caller, attributes, began, ending.served)
     fs.entries.status.versions.update(binding.versions())
     try:
         with _Said() as said:
