@@ -121,7 +121,7 @@ def test_each_open_is_a_new_look(mount: Path, world: World) -> None:
     # Programs that go by the size get all of it.
     copy = f"cp .flowfs/stats.json {mount.parent}/copy && cat {mount.parent}/copy"
     assert json.loads(out(copy, mount))["process"]["id"] != os.getpid()
-    tar = "tar -cf - .flowfs/version | tar -xOf -"
+    tar = "set -o pipefail; tar -cf - .flowfs | tar -xOf - .flowfs/version"
     assert out(tar, mount) == out("cat .flowfs/version", mount)
 
 

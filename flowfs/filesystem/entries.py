@@ -5,7 +5,6 @@ File system and mount both ask here, so that both show the same.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -85,7 +84,8 @@ class Entries(Sources):
         """Return when what a place shows changed last; None if nobody tells. Never asks."""
         kind = node.kind
         if tree.in_status(node):
-            return time.time() if kind is tree.STATISTICS else self.status.changed()
+            # Not of now, though the figures are: tar would say that they change as it reads.
+            return self.status.changed() if kind is tree.ERRORS else self.status.since
         if kind is tree.NEW_ERROR:
             return self._times.first_seen(node.path, self.catalog.refusal(self.group_id(node)))
         if kind in (tree.LEADERBOARD_JSON, tree.LEADERBOARD_CSV):

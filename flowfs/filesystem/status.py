@@ -53,9 +53,14 @@ class Status:
         """Return the last refusals and failures, a line each, the newest last."""
         return self.journal.text().encode("utf-8", "replace")
 
+    @property
+    def since(self) -> float:
+        """When counting began, in seconds since the epoch."""
+        return self._counted.since
+
     def changed(self) -> float:
-        """Return when an error was recorded last, or else counting began; seconds."""
-        return self.journal.latest or self._counted.since
+        """Return when an error was recorded last, or else counting began; in seconds."""
+        return self.journal.latest or self.since
 
     def statistics(self) -> dict[str, Any]:
         """Return the figures of ``stats.json``.
@@ -70,7 +75,7 @@ class Status:
         """
         usage = {**self._catalog.usage(), **self._content.usage()}
         return {
-            "since": _utc(self._counted.since),
+            "since": _utc(self.since),
             "now": _utc(time.time()),
             "process": _process(),
             "requests": self._counted.document(),
