@@ -126,6 +126,10 @@ class Files:
     def do_fstat(self, name: str) -> tuple[str, int | None]:
         return _shown(os.fstat(self._open[name]))
 
+    def do_is_orphan(self, name: str) -> bool:
+        """Tell whether a file that is open has no name any more."""
+        return os.fstat(self._open[name]).st_nlink == 0
+
     # -- paths -------------------------------------------------------------
 
     def do_stat(self, path: str) -> tuple[str, int | None]:
@@ -640,7 +644,7 @@ class NewFile:
         return self._append or offset == len(self._written)
 
     def _whole(self) -> Any:
-        text = self._written.decode(errors="ignore").strip(BLANKS.decode())
+        text = self._written.decode(errors="ignore").lstrip(BLANKS.decode())
         if not text:
             return None
         if text[0] not in "{[":
@@ -648,9 +652,12 @@ class NewFile:
             self._refuse()
         try:
             document, end = json.JSONDecoder().raw_decode(text)
-        except ValueError:
+        except ValueError as error:
+            if "control character" in str(error):  # a line that ends within a string
+                self._failed = True
+                self._refuse()
             return None
-        if text[end:]:
+        if text[end:].strip(BLANKS.decode()):
             self._failed = True
             self._refuse()
         return document
