@@ -168,6 +168,8 @@ class Entries(Sources):
             return self.content.known_size(source)
         if node.kind is tree.RUN_TABLE:
             return self._tables.size(self.group_id(node))  # asked for only when it is read
+        if node.kind is tree.GROUP_HANDLE:
+            return self._tables.handle_size(self.catalog.group(self.group_id(node)))
         if not ask and not self._is_free(node):
             return None
         return len(self.read(node))

@@ -1,14 +1,15 @@
-"""How long ``runs.jsonl`` is, where that can be told without asking for it."""
+"""How long the files are that tell of all runs of a group; measured once for each listing."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowfs.catalog import Catalog
-from flowfs.filesystem.rendering import table_row
+from flowfs.filesystem.rendering import pretty_json, table_row
 from flowfs.service.runs import ENDED_STATES
 
 __all__ = ["Tables"]
@@ -25,7 +26,7 @@ class _Table:
 
 
 class Tables:
-    """Sizes of tables of runs. Never asks; thread-safe.
+    """Sizes of ``runs.jsonl`` and ``group.json``. Never asks; thread-safe.
 
     Parameters
     ----------
@@ -37,6 +38,21 @@ class Tables:
         self._catalog = catalog
         self._lock = threading.Lock()
         self._tables: OrderedDict[str, _Table] = OrderedDict()
+        self._handles: OrderedDict[str, tuple[Mapping[str, Any], int]] = OrderedDict()
+
+    def handle_size(self, group: Mapping[str, Any]) -> int:
+        """Return the bytes of ``group.json`` for a group's handle."""
+        group_id = str(group["id"])
+        with self._lock:
+            known = self._handles.get(group_id)
+        if known is None or known[0] is not group:
+            known = (group, len(pretty_json(group)))
+            with self._lock:
+                self._handles[group_id] = known
+                self._handles.move_to_end(group_id)
+                if len(self._handles) > _GROUPS:
+                    self._handles.popitem(last=False)
+        return known[1]
 
     def size(self, group_id: str) -> int | None:
         """Return the bytes in a group's table of runs.
