@@ -6,6 +6,7 @@ Whoever looks at a mount from the process that serves it waits for itself for ev
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,18 +14,39 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from support import wait_until
 
 from flowfs.embedded import EmbeddedService
 from flowfs.fuse.table import mounts
 
-__all__ = ["command_environment", "flowfs", "mounted", "serve_mount"]
+__all__ = [
+    "BINDINGS",
+    "Address",
+    "command_environment",
+    "flowfs",
+    "is_mounted",
+    "is_running",
+    "mounted",
+    "mounted_in_background",
+    "serve_mount",
+]
+
+# Every binding with every library that it works with.
+BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
 
 _PATIENCE = 20  # seconds
 
 
-def command_environment(service: EmbeddedService | None, **more: str) -> dict[str, str]:
+class Address(NamedTuple):
+    """A service that is none of :class:`EmbeddedService`, such as a stand-in."""
+
+    endpoint: str
+    token: str
+
+
+def command_environment(service: EmbeddedService | Address | None, **more: str) -> dict[str, str]:
     """Return the environment in which flowfs finds a service and its token."""
     environment = dict(os.environ)
     if service is not None:
@@ -132,6 +154,59 @@ def serve_mount(
         yield process
     finally:
         _end(process, directory)
+
+
+@contextlib.contextmanager
+def mounted_in_background(
+    service: EmbeddedService | Address,
+    directory: Path,
+    *options: str,
+    library: str | None = None,
+    **extra: str,
+) -> Iterator[dict[str, Any]]:
+    """Run ``flowfs mount``, which must succeed, and yield what it says with ``--json``.
+
+    Parameters
+    ----------
+    service : EmbeddedService or Address
+        Which.
+    directory : Path
+        Where.
+    *options
+        Of the command.
+    library : str, optional
+        As in :func:`mounted`.
+    **extra
+        Further environment variables.
+    """
+    environment = command_environment(service, **extra)
+    if library is not None:
+        environment["FUSE_LIBRARY_NAME"] = library
+    done = flowfs("mount", "--json", *options, directory, environment=environment)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    try:
+        yield {**told, "stderr": done.stderr}
+    finally:
+        if is_running(told["pid"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(told["pid"], signal.SIGCONT)
+                os.kill(told["pid"], signal.SIGTERM)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not is_running(told["pid"]), 10, "the end of the mount")
+        if is_running(told["pid"]):
+            os.kill(told["pid"], signal.SIGKILL)
+        if is_mounted(directory):
+            subprocess.run(["umount", "-l", directory], capture_output=True, timeout=_PATIENCE)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there, and not only waits to be asked how it ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _answers(process: subprocess.Popen[bytes], directory: Path, log: Path) -> bool:

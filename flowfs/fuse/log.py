@@ -95,6 +95,8 @@ def _syslog() -> logging.Handler:
     address: str | tuple[str, int] = where
     if not where.startswith("/") and colon and port.isdecimal():
         address = (host, int(port))
+    elif not _is_socket(where):  # which the handler would not complain of
+        raise failure(InvalidArguments, "cannot log to syslog: there is no such socket", where)
     try:
         handler = logging.handlers.SysLogHandler(
             address, facility=logging.handlers.SysLogHandler.LOG_DAEMON

@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 from flowfs.errors import FlowError, InvalidArguments, failure
 from flowfs.fuse import registry
 from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
+from flowfs.fuse.users import User, stuck, users
 
-__all__ = ["detach", "unmount", "users"]
+__all__ = ["detach", "unmount"]
 
 _PATIENCE = 20.0  # seconds for umount
 _INTERRUPTING = 2.0  # seconds for those who hang in requests to get away
@@ -26,8 +26,8 @@ _NAMED = 5  # processes
 def unmount(directory: str, *, lazy: bool = False) -> None:
     """End a mount of flowfs; a dead one is cleared away.
 
-    Where requests hang, they are given up first. Returns when the process that served it has
-    ended too, or some seconds have passed.
+    Where all who use it hang in requests, these are given up first. Returns when the process
+    that served it has ended too, or some seconds have passed.
 
     Parameters
     ----------
@@ -54,7 +54,10 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
     record = registry.find(path)
     complaint = detach(path, lazy)
     if _is_busy(complaint) and record is not None and record.running:
-        complaint = _interrupted(record, path)
+        using = users(path)
+        # Whose request goes on is not disturbed for the sake of an unmount that cannot succeed.
+        if len(stuck(using)) == len(using):
+            complaint = _interrupted(record, path)
     if complaint is not None and not lazy and states([path])[path] == DEAD:
         complaint = detach(path, True)
     if _is_busy(complaint):
@@ -127,33 +130,8 @@ def detach(path: str, lazy: bool) -> str | None:
     return " ".join(done.stderr.split()) or f"{command[0]} ended with code {done.returncode}"
 
 
-def users(path: str) -> list[tuple[int, str]]:
-    """Return who has something of a mount in use: number and name of each process.
-
-    Only what the links in ``/proc`` tell, and those of other users only to root: the mount is
-    not touched, nor is anything read that a process stuck in it may have locked.
-    """
-    found = []
-    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
-        with contextlib.suppress(OSError):
-            links = [process / "cwd", process / "root", process / "exe"]
-            with contextlib.suppress(OSError):
-                links += (process / "fd").iterdir()
-            if any(_leads_into(link, path) for link in links):
-                found.append((int(process.name), (process / "comm").read_text().strip()))
-    return found
-
-
-def _leads_into(link: Path, path: str) -> bool:
-    try:
-        target = os.readlink(link)
-    except OSError:
-        return False
-    return target == path or target.startswith(f"{path}/")
-
-
-def _by(using: list[tuple[int, str]]) -> str:
+def _by(using: list[User]) -> str:
     if not using:
         return ""
-    named = ", ".join(f"{name} ({pid})" for pid, name in using[:_NAMED])
+    named = ", ".join(f"{user.name} ({user.pid})" for user in using[:_NAMED])
     return f" by {named}" + (" and others" if len(using) > _NAMED else "")
