@@ -33,7 +33,7 @@ def mount_as_told(arguments: Sequence[str]) -> int:
     try:
         source, directory, options, only_pretend, verbose = _read(arguments)
     except _Usage as wrong:
-        print(wrong or _USAGE, file=sys.stderr if wrong.args else sys.stdout, end="")
+        print(str(wrong) or _USAGE, file=sys.stderr if wrong.args else sys.stdout, end="")
         return _WRONG_USE if wrong.args else 0
     try:
         from flowfs.cli.mount import settings_of
