@@ -18,7 +18,7 @@ from typing import Any
 
 from flowfs.errors import FlowError, InvalidArguments, failure
 
-__all__ = ["BINDINGS", "Binding", "load"]
+__all__ = ["BACKGROUND", "BINDINGS", "Binding", "load"]
 
 #: Name of a binding to its module. The one that is still looked after comes first.
 BINDINGS: Mapping[str, str] = {"mfusepy": "mfusepy", "fusepy": "fuse"}
@@ -28,6 +28,14 @@ _LIBRARIES = {
     "fusepy": "libfuse 2 (Debian and Ubuntu: apt install fuse3 libfuse2, or libfuse2t64)",
 }
 _EXTRAS = {"mfusepy": "pip install 'flowfs[fuse3]'", "fusepy": "pip install 'flowfs[fuse]'"}
+
+
+#: Requests that the kernel makes of its own accord, such as reading ahead; by default 12. All
+#: beyond that wait, whatever file they are about.
+BACKGROUND = 1024
+_THREADS = 1000  # each waits for the service on a request of its own
+_IDLE_THREADS = 10
+_MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Binding:
         FlowError
             If the library refuses; it says why on stderr, and only there.
         """
-        own = dict(options)
+        own = {**self._for_many(), **options}
         if self.libfuse == 2:
             own.setdefault("big_writes", True)  # 4 KiB a write otherwise; always on in 3
         # The operations log what goes wrong in them. All that fusepy has to add are tracebacks
@@ -103,6 +111,16 @@ class Binding:
                 f"libfuse {self.libfuse} cannot mount there (code {error})",
                 directory,
             ) from None
+
+    def _for_many(self) -> dict[str, str]:
+        """Return the options by which those who wait for the service hold up nobody else."""
+        if self.libfuse == 2:
+            return {"max_background": str(BACKGROUND)}
+        # libfuse 2 and the first ones of 3 begin a thread whenever none is free. Later ones
+        # have 10 at most; and where it is not said how many may be idle, they complain.
+        if int(self.module.fuse_version_minor) >= _MINOR_WITH_BOUND:
+            return {"max_threads": str(_THREADS), "max_idle_threads": str(_IDLE_THREADS)}
+        return {}
 
 
 def _fuse_of(module: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.binding import BACKGROUND
 from flowfs.fuse.changing import Changing
 from flowfs.fuse.files import Files
 from flowfs.fuse.looking import Looking
@@ -78,6 +79,9 @@ class Operations(Looking, Files, Changing):
             # What the kernel may keep is said when a file is opened. With this, it would ask
             # for attributes before every read.
             conn.want &= ~_AUTO_INVAL_DATA
+            # An option of libfuse 2 only.
+            conn.max_background = BACKGROUND
+            conn.congestion_threshold = BACKGROUND * 3 // 4
         self.init("/")
 
     @operation
