@@ -129,6 +129,21 @@ def test_the_owner_is_who_mounts_it(group: Path) -> None:
     }
 
 
+def test_another_owner_and_a_umask_can_be_asked_for(
+    service: EmbeddedService, world: World, binding: dict[str, str]
+) -> None:
+    options: dict[str, str | float | bool] = {"uid": "1234", "gid": "4321", "umask": "027"}
+    with mounted(service, world.group, **options, **binding) as group:
+        found = everything(group)
+        assert {(info.st_uid, info.st_gid) for info in found.values()} == {(1234, 4321)}
+        modes = {path: stat.filemode(info.st_mode) for path, info in found.items()}
+        assert modes["runs/new"] == "-rw-r-----"
+        assert modes["group.json"] == "-r--r-----"
+        assert modes["uploads"] == "drwxr-x---"
+        assert modes["states"] == "dr-xr-x---"
+        assert modes["latest"] == "lrwxrwxrwx"
+
+
 @pytest.mark.parametrize(
     ("path", "type_of", "mode"),
     [

@@ -9,6 +9,7 @@ import platform
 import threading
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -214,6 +215,17 @@ def test_nothing_that_lists_meets_the_status_directory(world: World) -> None:
 def test_the_status_has_urls_like_any_place(world: World) -> None:
     with fsspec.open(world.url(".flowfs/version"), "rt", **world.options()) as file:
         assert file.read().startswith(f"flowfs {flowfs.__version__}\n")
+
+
+def test_the_status_is_copied_whole(world: World, tmp_path: Path) -> None:
+    fs = world.fs()
+    fs.get(".flowfs/", str(tmp_path / "copy"), recursive=True)
+    assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == [
+        "errors",
+        "stats.json",
+        "version",
+    ]
+    assert json.loads((tmp_path / "copy" / "stats.json").read_text())["process"]["id"]
 
 
 def test_the_version_names_what_is_known(world: World) -> None:
