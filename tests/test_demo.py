@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from mounting import is_running
 from rich.console import Console
 from support import wait_until
 
@@ -50,14 +51,6 @@ def printed() -> tuple[Screen, Callable[[], str]]:
     """A screen that is no terminal, and what it has shown."""
     file = io.StringIO()
     return Screen(Console(file=file)), file.getvalue
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def pids(output: str) -> list[int]:
@@ -264,16 +257,15 @@ def test_a_step_that_fails_ends_it_with_what_failed(
 
 @pytest.mark.service
 def test_a_mount_that_fails_is_told_with_its_own_words(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
+    temporary: Path, printed: tuple[Screen, Callable[[], str]]
 ) -> None:
     with Stage(keep=False) as stage:
         stage.mountpoint.mkdir()
         (stage.mountpoint / "in the way").touch()
-        monkeypatch.setattr(Path, "mkdir", lambda self: None)
-        with pytest.raises(FlowError, match=r"the mount ended with 1: .*not empty"):
-            stage.mount()
-        monkeypatch.undo()
-        monkeypatch.setenv("TMPDIR", str(temporary))
+        shell = Shell(printed[0], stage.directory, stage.environment, stage.directory)
+        with pytest.raises(FlowError, match="ended with 1"), stage.mounting():
+            shell.run(f"flowfs mount {stage.service.endpoint} mnt")
+        assert "mnt: the directory is not empty" in printed[1]()
 
 
 @pytest.mark.mount

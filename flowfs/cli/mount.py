@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,10 @@ def mount(
         return
     from flowfs.fuse.background import start
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does: what was started is not left behind.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     _tell(start(settings).ready, arguments[-1], as_json)
 
 

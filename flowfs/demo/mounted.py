@@ -25,11 +25,9 @@ def show_mounted(
     shell = Shell(screen, stage.directory, stage.environment, stage.directory)
 
     screen.step("Mount the service")
-    screen.command("mkdir mnt")
-    screen.command(f"flowfs mount {stage.service.endpoint} mnt &")
-    with screen.busy("mounting"):
-        pid = stage.mount()
-    screen.note(f"Mounted in {stage.mountpoint} (pid {pid}).")
+    shell.run("mkdir mnt")
+    with stage.mounting():
+        shell.run(f"flowfs mount {stage.service.endpoint} mnt")
     shell.run("cd mnt")
     shell.run("ls")
     shell.run("ls -l workflows/*/groups/analysis")

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 from flowfs.embedded import EmbeddedService, sample
 from flowfs.errors import DeadlineExceeded, FlowError, describe, failure
+from flowfs.fuse import registry, unmount
 from flowfs.fuse.binding import load
 from flowfs.fuse.table import mounts
 
 __all__ = ["Stage", "is_mounted", "why_no_mount"]
 
 _START_SECONDS = 60.0
-_MOUNT_SECONDS = 20.0
 _END_SECONDS = 15.0
 
 
@@ -71,7 +71,7 @@ class Stage:
     def __init__(self, *, keep: bool) -> None:
         self._may_outlive = keep
         self._kept = False
-        self._mount: subprocess.Popen[bytes] | None = None
+        self._mount: registry.Record | None = None
         self.directory = Path(tempfile.mkdtemp(prefix="flowfs-demo-")).resolve()
         self.mountpoint = self.directory / "mnt"
 
@@ -143,77 +143,51 @@ class Stage:
 
     # -- mount -------------------------------------------------------------
 
-    def mount(self) -> int:
-        """Mount the service, wait until it is there, and return the mount's process id.
+    @contextlib.contextmanager
+    def mounting(self) -> Iterator[None]:
+        """Take up the mount that the body makes on :attr:`mountpoint`, to be ended here.
 
         Raises
         ------
         FlowError
-            With what the mount said.
+            There is none.
         """
-        self.mountpoint.mkdir()
-        arguments = ["mount", self.service.endpoint, os.fspath(self.mountpoint)]
-        log = self.directory / "mount.log"
-        with open(log, "wb") as output:
-            # A session of its own, so that Ctrl-C ends the demo and not the mount under it.
-            self._mount = subprocess.Popen(
-                [sys.executable, "-m", "flowfs", *arguments],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _MOUNT_SECONDS
-        while not is_mounted(self.mountpoint):
-            code = self._mount.poll()
-            if code is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            said = log.read_text("utf-8", "replace").strip()
-            if code is None:
-                message = f"nothing is mounted after {_MOUNT_SECONDS:g} s: {said}"
-                raise failure(DeadlineExceeded, message, self.mountpoint)
-            message = f"the mount ended with {code}: {said}"
-            raise failure(FlowError, message, self.mountpoint)
-        return self._mount.pid
+        try:
+            yield
+        finally:
+            # Also where the body was broken off.
+            self._mount = registry.find(os.fspath(self.mountpoint))
+        if self._mount is None or not is_mounted(self.mountpoint):
+            raise failure(FlowError, "nothing is mounted there", self.mountpoint)
 
     def await_unmounted(self) -> None:
-        """Wait until the mount's process has ended, after an unmount.
+        """Check that the mount and its process have ended, after an unmount.
 
         Raises
         ------
         FlowError
-            It has not ended, or badly.
+            They have not.
         """
         assert self._mount is not None
-        try:
-            code = self._mount.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
+        if self._mount.running or is_mounted(self.mountpoint):
             message = f"the mount (pid {self._mount.pid}) has not ended"
-            raise failure(DeadlineExceeded, message, self.mountpoint) from None
-        if code or is_mounted(self.mountpoint):
-            said = (self.directory / "mount.log").read_text("utf-8", "replace").strip()
-            message = f"the mount ended with {code}: {said}"
-            raise failure(FlowError, message, self.mountpoint)
+            raise failure(DeadlineExceeded, message, self.mountpoint)
 
     def unmount(self) -> None:
         """Unmount, by force where it must be; no harm if nothing is mounted."""
-        if self._mount is None:
-            return
-        for options in ([], ["--lazy"]):
+        # One that was broken off while it was being made is found only now.
+        mount = self._mount or registry.find(os.fspath(self.mountpoint))
+        for lazy in (False, True):
             if is_mounted(self.mountpoint):
-                subprocess.run(
-                    [sys.executable, "-m", "flowfs", "umount", *options, self.mountpoint],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    timeout=_END_SECONDS,
-                    check=False,
-                )
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._mount.wait(2)
-        _end(self._mount)
+                with contextlib.suppress(OSError):
+                    unmount(os.fspath(self.mountpoint), lazy=lazy)
+        if mount is not None and mount.running:
+            os.kill(mount.pid, signal.SIGTERM)
+            deadline = time.monotonic() + _END_SECONDS
+            while mount.running and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if mount.running:
+                os.kill(mount.pid, signal.SIGKILL)
 
     # -- end ---------------------------------------------------------------
 
@@ -225,7 +199,7 @@ class Stage:
         with open(os.open(variables, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             for name, value in self.settings.items():
                 file.write(f"export {name}={shlex.quote(value)}\n")
-        mounted = self._mount is not None and self._mount.poll() is None
+        mounted = self._mount is not None and self._mount.running
         lines = [
             "Left running:",
             f"  the service  {self.service.endpoint} (pid {self.service.pid})",
