@@ -60,6 +60,10 @@ def _missing(item: pytest.Item) -> Iterator[tuple[str, str]]:
         yield "mount", reason
     if item.get_closest_marker("service") and (reason := _missing_service()):
         yield "service", reason
+    for mark in item.iter_markers("tool"):
+        for program in mark.args[1:]:
+            if shutil.which(program) is None:
+                yield "mount", f"there is no {program} (scripts/test installs it)"
     parameters = getattr(item, "callspec", None)
     if (
         parameters is not None

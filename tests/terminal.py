@@ -1,0 +1,96 @@
+"""A program on a terminal of its own, typed to and looked at, as a person would use it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["Terminal"]
+
+_PATIENCE = 20.0  # seconds
+
+
+class Terminal:
+    """A program with a terminal of 100 columns and 30 lines; as a context it ends with it.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    cwd : Path
+        Where it is run.
+    home : Path
+        Its home directory: it is not to read the settings of whoever runs the tests.
+
+    Attributes
+    ----------
+    screen : str
+        All that the program has shown, with what makes it bold and moves the cursor.
+    """
+
+    def __init__(self, command: Sequence[str], cwd: Path, home: Path) -> None:
+        self.screen = ""
+        self._seen = 0
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={
+                "HOME": os.fspath(home),
+                "LC_ALL": "C.UTF-8",
+                "PATH": os.environ["PATH"],
+                "TERM": "xterm",
+            },
+        )
+        os.close(slave)
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._master, text.encode())
+
+    def await_text(self, text: str) -> None:
+        """Wait until the program shows something that it had not shown at the last call."""
+        deadline = time.monotonic() + _PATIENCE
+        while text not in self.screen[self._seen :]:
+            assert self._read(deadline), f"{text!r} is not on the screen: {self.screen!r}"
+        self._seen = len(self.screen)
+
+    def ended(self) -> int:
+        """Wait for the program's end and return its exit status."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._read(deadline):
+            pass
+        assert time.monotonic() < deadline, f"does not end: {self.screen[self._seen :]!r}"
+        return self._process.wait(_PATIENCE)
+
+    def _read(self, deadline: float) -> bool:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([self._master], [], [], left)[0]:
+            return False
+        with contextlib.suppress(OSError):  # the last one has closed the terminal
+            data = os.read(self._master, 65536)
+            self.screen += data.decode("utf-8", "replace")
+            return bool(data)
+        return False
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
