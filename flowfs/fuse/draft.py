@@ -235,6 +235,10 @@ class Draft:
 
     def _note(self, record: FileRecord) -> None:
         self.listed, self._sent = True, record.id
+        if record.mtime is not None:
+            # As it will be once this is closed: editors ask before they save over a file whose
+            # time is not the one that it had after their last save.
+            self.mtime = record.mtime
         self._stored(self.node, record)
         with contextlib.suppress(FlowError):
             source = self._fs.entries.source(self.node)
