@@ -580,6 +580,22 @@ def test_vim_saves_an_upload(desk: Place, settings: str) -> None:
 
 
 @tool("vim", "vim")
+def test_vim_does_not_take_its_own_save_for_somebody_elses(desk: Place) -> None:
+    # It would, and ask at the next save, if a file's time changed once it has been closed.
+    desk.python("""
+import time
+with open(U + "/note.txt", "w") as file:
+    file.write("new")
+    file.flush()
+    os.fsync(file.fileno())
+    saved = os.fstat(file.fileno()).st_mtime_ns
+for _ in range(20):
+    assert os.stat(U + "/note.txt").st_mtime_ns == saved
+    time.sleep(0.02)
+""")
+
+
+@tool("vim", "vim")
 @pytest.mark.parametrize("copying", ["no", "yes"])
 def test_vim_keeps_a_backup_beside_an_upload(desk: Place, copying: str) -> None:
     save_twice_with_vim(desk, f"backup backupskip= backupcopy={copying}")
