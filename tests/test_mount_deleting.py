@@ -1,9 +1,17 @@
-"""Marks on the files of runs, without a kernel in between."""
+"""Runs that are removed: the marks on their files, and what programs do to remove them."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from support import Rest
+from mounted_group import BINDINGS, MountedGroup
+from mounting import Address, mounted
+from standin import Reply, StandIn
+from support import Rest, wait_until
 
 from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
@@ -133,3 +141,221 @@ def test_only_what_is_there_and_of_a_run_is_marked(
     ):
         with pytest.raises(NotPermitted):
             deletions.unlink(place(path))
+
+
+# -- through the kernel ------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
+def binding(request: pytest.FixtureRequest) -> dict[str, str]:
+    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
+    return {"fuse": request.param[0], "library": request.param[1]}
+
+
+@pytest.fixture(scope="module")
+def mount(
+    service: EmbeddedService, binding: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Path]]:
+    log = tmp_path_factory.mktemp("mount") / "log"
+    extra = {"FLOWFS_DEBUG": "1"}
+    with mounted(service, ttl=0.05, log=log, extra=extra, **binding) as directory:
+        yield directory, log
+    said = log.read_text()
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def group(service: EmbeddedService, rest: Rest, mount: tuple[Path, Path]) -> MountedGroup:
+    return MountedGroup(service, rest, *mount)
+
+
+@pytest.fixture
+def ended(group: MountedGroup) -> str:
+    """Id of a run in SUCCESS, which the mount knows to have ended."""
+    run_id = group.started()
+    group.rest.ended(run_id)
+    wait_until(lambda: group.sh(f"test -e runs/{run_id}/cancel").returncode, 10, "it to know")
+    group.mark()
+    return run_id
+
+
+@pytest.fixture
+def active(group: MountedGroup) -> Iterator[str]:
+    run_id = group.started(sleeptime=600)
+    wait_until(lambda: group.rest.run(run_id)["state"] == "RUNNING", 30, "the run to begin")
+    yield run_id
+    group.rest.request("PUT", f"runs/{run_id}", json={})
+
+
+FILE_MANAGER = """
+# Lists all of it first, then removes from the bottom, in an order of its own; what it could not
+# remove it tries again.
+left = []
+for top, directories, files in os.walk(sys.argv[1], topdown=False):
+    left += [(os.unlink, os.path.join(top, name)) for name in sorted(files, reverse=True)]
+    left += [(os.rmdir, os.path.join(top, name)) for name in directories]
+left.append((os.rmdir, sys.argv[1]))
+for remove, path in left:
+    remove(path)"""
+BY_DESCRIPTOR = """
+def remove(parent, name):
+    here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    for entry in os.scandir(here):
+        if entry.is_dir(follow_symlinks=False):
+            remove(here, entry.name)
+        else:
+            os.unlink(entry.name, dir_fd=here)
+    os.close(here)
+    os.rmdir(name, dir_fd=parent)
+remove(os.open("runs", os.O_RDONLY), os.path.basename(sys.argv[1]))"""
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -r $run",
+        "rm -rf $run",
+        "rm -r $run/",
+        "rm -rf runs/*/",
+        "rm -r runs/$(basename $run)",
+        "find $run -delete",
+        "find runs -mindepth 1 -path '*/*/*' -delete; find $run -depth -delete",
+        "rm -r $(realpath latest)",
+        "cd $run && rm -r $PWD",
+        "cd $run && rm -r handle.json arguments.json archive.tar.gz results outputs; rmdir $PWD",
+        "rm -r $run & rm -rf $run & wait; rm -rf $run",
+        "rm -rf $run & rm -rf $run & rm -rf $run & wait",
+        "mv $run $tmp && test -s $tmp/*/handle.json",
+        "python3 -c 'import shutil, sys; shutil.rmtree(sys.argv[1])' $run",
+        "python3 -c 'import os, sys\n" + FILE_MANAGER + "' $run",
+        "python3 -c 'import os, sys\n" + BY_DESCRIPTOR + "' $run",
+    ],
+    ids=lambda command: command.partition("\n")[0],
+)
+def test_a_run_is_removed_with_one_request(
+    group: MountedGroup, ended: str, tmp_path: Path, command: str
+) -> None:
+    group.out(f"run=runs/{ended}; tmp={tmp_path}; {command}")
+    assert group.run_ids() == []
+    assert group.out("ls runs") == "new\n"
+    assert len(group.requests("DELETE")) == 1
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("rmdir $run", "not empty"),
+        ("rmdir $run/results $run/outputs/results $run/outputs $run", "not empty"),
+        ("rm -d $run", "not empty"),
+        ("find $run -type d -delete", "not empty"),
+        ("find runs -type d -delete", "not empty"),
+        ("rm $run", "is a directory"),
+        ("unlink $run", "is a directory"),
+        ("rmdir $run/handle.json", "not a directory"),
+        ("rm latest", "not permitted"),
+        ("rm states/SUCCESS/*", "not permitted"),
+        ("rm -r states", "not permitted"),
+        ("rm -r workflows", "no such"),
+        ("rm -r ../../workflows/*/groups", "not permitted"),
+        ("rm -r uploads", "not permitted"),
+        ("rm runs.jsonl group.json arguments.template.json runs/new", "not permitted"),
+        ("rm -r ../$(basename $PWD)/states", "not permitted"),
+    ],
+)
+def test_what_removes_no_run_changes_nothing(
+    group: MountedGroup, ended: str, command: str, words: str
+) -> None:
+    before = group.out(f"ls -R runs/{ended} states; ls .")
+    done = group.sh(f"run=runs/{ended}; {command}")
+    assert words in done.stderr.lower()
+    assert group.run_ids() == [ended]
+    assert group.out(f"ls -R runs/{ended} states; ls .") == before
+    assert group.requests("DELETE", "runs") == []
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -r $run",
+        "rm -rf $run",
+        "find $run -delete",
+        "rmdir $run",
+        "rm $run/handle.json",
+        "rm $run/cancel",
+        "rm -r latest/",
+        "mv $run $tmp",
+        "python3 -c 'import shutil, sys; shutil.rmtree(sys.argv[1])' $run",
+        "python3 -c 'import os, sys\n" + FILE_MANAGER + "' $run",
+    ],
+    ids=lambda command: command.partition("\n")[0],
+)
+def test_an_active_run_is_ebusy_and_untouched(
+    group: MountedGroup, active: str, tmp_path: Path, command: str
+) -> None:
+    before = group.out(f"ls -R runs/{active}")
+    group.mark()
+    done = group.sh(f"run=runs/{active}; tmp={tmp_path}; {command}")
+    assert done.returncode != 0
+    assert "resource busy" in done.stderr.lower()
+    assert group.out(f"ls -R runs/{active}") == before
+    assert group.rest.run(active)["state"] == "RUNNING"
+    assert group.requests("DELETE") == []
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    "command",
+    [
+        # The kernel itself refuses to remove a directory by the name of a link to it.
+        "rm -r latest/",
+        "rsync -r --delete $tmp/ $run/",
+    ],
+)
+def test_what_stops_half_way_loses_nothing(
+    group: MountedGroup, ended: str, tmp_path: Path, command: str
+) -> None:
+    before = group.out(f"ls -R runs/{ended}")
+    group.sh(f"run=runs/{ended}; tmp={tmp_path}; {command}")
+    assert group.run_ids() == [ended]
+    assert "handle.json" not in group.out(f"ls runs/{ended}")
+    wait_until(lambda: group.out(f"ls -R runs/{ended}") == before, 20, "the files to be back")
+    assert group.requests("DELETE") == []
+    # and what stopped half-way can be done again
+    group.out(f"rm -r runs/{ended}")
+    assert group.run_ids() == []
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(400, {"message": "invalid operation for run in state RUNNING"}), "busy"),
+        (Reply(403, {"message": "not authorized"}), "permission denied"),
+        (Reply(500), "input/output error"),
+    ],
+    ids=["400", "403", "500"],
+)
+def test_of_a_run_that_the_service_does_not_delete_everything_is_there_again_at_once(
+    binding: dict[str, str], tmp_path: Path, reply: Reply, words: str
+) -> None:
+    with StandIn() as server:
+        run_id = server.routes.add_run()["id"]
+        server.on("DELETE", "/runs/.*", reply)
+        address = Address(server.endpoint, server.routes.token)
+        with mounted(address, ttl=0.05, log=tmp_path / "log", **binding) as directory:
+            runs = directory / "groups" / server.routes.group / "runs"
+            script = f"cd {runs}; ls -R {run_id}; rm -r {run_id}; ls -R {run_id}"
+            done = subprocess.run(
+                ["bash", "-c", script],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        assert words in done.stderr.lower()
+        half = len(done.stdout) // 2
+        assert done.stdout[:half] == done.stdout[half:] != ""
+        assert server.count("DELETE", "/runs/.*") == 1
