@@ -140,3 +140,16 @@ ensure_fuse() {
         say "there is no /dev/fuse on this machine: nothing can be mounted"
     fi
 }
+
+# The ordinary tools that the tests try on a mount. Without one of them its tests are skipped,
+# and say so.
+ensure_tools() {
+    local pair missing=()
+    for pair in rsync vim nano git sqlite3 zip unzip less tar find:findutils diff:diffutils \
+        flock:util-linux getfattr:attr gio:libglib2.0-bin; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+    done
+    if ((${#missing[@]})) && ! apt_install "${missing[@]}"; then
+        say "cannot install ${missing[*]}; going on without"
+    fi
+}
