@@ -1069,3 +1069,78 @@ def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
             f"{world.sequences} sequences, {world.operations} operations, "
             f"{time.monotonic() - began:.0f} s"
         )
+
+
+# -- what such sequences have found -------------------------------------------
+
+
+class Tried:
+    """A group's ``uploads/`` and descriptors in it."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.group = world, world.group(False).id
+
+    def __call__(self, operation: str, *args: Any) -> Any:
+        """Do it on the mount and return the value, or the errno's name."""
+        outcome = self.world.worker(operation, *args)
+        return outcome.error or outcome.value
+
+    def at(self, name: str) -> str:
+        return f"groups/{self.group}/uploads/{name}"
+
+    def sent(self, name: str) -> list[bytes]:
+        return [data for stored, data in self.world.uploads(self.group) if stored == name]
+
+
+@pytest.fixture
+def tried(world: World) -> Iterator[Tried]:
+    yield Tried(world)
+    world.worker("close_all")
+
+
+def test_who_has_an_upload_open_reads_what_is_written_to_it_since(tried: Tried) -> None:
+    tried("open", "reader", tried.at("a"), os.O_RDONLY)
+    for data in (b"", b"quite another text than before", b"short"):
+        tried("put", tried.at("a"), data)
+        assert tried("stat", tried.at("a")) == ("file", len(data))
+        assert tried("fstat", "reader") == ("file", len(data))
+        assert tried("pread", "reader", 100, 0) == data
+
+
+def test_an_upload_is_sent_when_it_has_been_emptied_though_somebody_reads_it(tried: Tried) -> None:
+    tried("open", "reader", tried.at("a"), os.O_RDONLY)
+    tried("put", tried.at("a"), b"")
+    wait_until(lambda: tried.sent("a") == [b""], 10, "the empty upload")
+
+
+def test_who_reads_an_upload_that_is_replaced_or_removed_reads_no_other(tried: Tried) -> None:
+    for lose in (("rename", tried.at("b.txt"), tried.at("a")), ("unlink", tried.at("a"))):
+        tried("put", tried.at("a"), b"first")
+        tried("put", tried.at("b.txt"), b"second one")
+        tried("open", "reader", tried.at("a"), os.O_RDONLY)
+        assert tried("pread", "reader", 100, 0) == b"first"
+        tried(*lose)
+        tried("put", tried.at("a"), b"third of them all")
+        assert tried("pread", "reader", 100, 0) in (b"first", "ESTALE")
+        tried("close", "reader")
+
+
+def test_who_reads_an_upload_reads_on_under_its_new_name(tried: Tried) -> None:
+    tried("open", "reader", tried.at("a"), os.O_RDONLY)
+    tried("rename", tried.at("a"), tried.at("b.txt"))
+    tried("put", tried.at("b.txt"), b"there is more")
+    assert tried("pread", "reader", 100, 0) == b"there is more"
+
+
+def test_an_open_upload_without_a_name_can_be_cut_off(tried: Tried) -> None:
+    for name, lose in (("a", ("unlink",)), ("b.txt", ("rename", tried.at("data.csv")))):
+        tried("put", tried.at("data.csv"), b"other")
+        tried("open", "writer", tried.at(name), os.O_RDWR | os.O_CREAT)
+        tried("pwrite", "writer", b"some text", 0)
+        if lose[0] == "unlink":
+            tried("unlink", tried.at(name))
+        else:
+            tried("rename", lose[1], tried.at(name))
+        assert tried("ftruncate", "writer", 4) is None
+        assert tried("pread", "writer", 100, 0) == b"some"
+        tried("close", "writer")

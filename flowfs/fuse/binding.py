@@ -124,21 +124,28 @@ class Binding:
 
 
 def _fuse_of(module: Any) -> Any:
-    """Return a binding's class that mounts, with the flags of rename passed on.
+    """Return a binding's class that mounts, with all that libfuse 3 says passed on.
 
-    mfusepy drops them: a rename that is to replace nothing would replace, and one that is to
-    exchange two files would lose one. libfuse 2 knows no flags, and the kernel refuses them.
+    mfusepy drops the flags of rename: one that is to replace nothing would replace, and one that
+    is to exchange two files would lose one. libfuse 2 knows no flags, and the kernel refuses
+    them. It also drops by which descriptor a file is cut off, and one that has been removed is
+    known by nothing else; with libfuse 2 that is an operation of its own.
     """
     if not hasattr(module.FUSE, "rename_fuse_3"):
         return module.FUSE
 
-    class WithFlags(module.FUSE):  # type: ignore[misc]
+    class Whole(module.FUSE):  # type: ignore[misc]
         def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
             paths = (name.decode(self.encoding, self.errors) for name in (old, new))
             self.operations.rename(*paths, flags)
             return 0
 
-    return WithFlags
+        def truncate_fuse_3(self, path: bytes | None, length: int, info: Any) -> int:
+            name = None if path is None else path.decode(self.encoding, self.errors)
+            self.operations.truncate(name, length, info.contents if info else None)
+            return 0
+
+    return Whole
 
 
 class _Called:

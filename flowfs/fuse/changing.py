@@ -15,6 +15,7 @@ from flowfs.errors import (
     NotPermitted,
     failure,
 )
+from flowfs.fuse.drafts import DraftHandle
 from flowfs.fuse.served import Served, operation
 from flowfs.tree import Node
 
@@ -29,6 +30,11 @@ class Changing(Served):
     @operation
     def truncate(self, path: str | None, length: int, fi: Any = None) -> int:
         """Cut off an upload; ``new`` and ``cancel`` are empty and stay so."""
+        if fi is not None:
+            handle = self._handles.get(fi.fh)
+            if isinstance(handle, DraftHandle):  # whatever its name is by now, if it has one
+                handle.truncate(length)
+                return 0
         node = self._visible(path)
         self._changing(node.path)
         if node.kind is tree.UPLOAD:

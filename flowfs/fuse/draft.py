@@ -49,6 +49,8 @@ class Draft:
         When it was last changed, in seconds since the epoch.
     users : int
         How many handles it has; counted by :class:`~flowfs.fuse.drafts.Drafts`.
+    writers : int
+        How many of them may write.
     lock : RLock
         Held while it is looked at, changed or sent.
     """
@@ -65,7 +67,7 @@ class Draft:
         self.listed = listed
         self.size: int | None = None
         self.mtime = time.time()
-        self.users = 0
+        self.users = self.writers = 0
         self.lock = threading.RLock()
         self._fs = fs
         self._stored = stored

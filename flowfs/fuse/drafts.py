@@ -16,7 +16,7 @@ from flowfs.fuse.draft import Draft, raw_name
 from flowfs.fuse.handles import Handle
 from flowfs.tree import Node
 
-__all__ = ["DraftHandle", "Drafts"]
+__all__ = ["DraftHandle", "Drafts", "FollowingHandle"]
 
 logger = logging.getLogger("flowfs.mount")
 
@@ -66,6 +66,10 @@ class DraftHandle(Handle):
         """Put bytes at a place; nothing is sent yet."""
         return self._draft.write(data, None if self._append else offset)
 
+    def truncate(self, length: int) -> None:
+        """Cut it off, or fill it up with zeros; nothing is sent yet."""
+        self._draft.truncate(length)
+
     def flush(self, process: int | None) -> None:
         """Send it, if it was written."""
         if self._writes:
@@ -76,8 +80,57 @@ class DraftHandle(Handle):
         self._draft.flush()
 
     def release(self) -> None:
-        """Send what no flush has sent, with the last handle."""
-        self._drafts.close(self._draft)
+        """Send what no flush has sent, with the last handle that writes."""
+        self._drafts.close(self._draft, writes=self._writes)
+
+
+class FollowingHandle(Handle):
+    """An upload that was opened for reading before somebody opened it for writing.
+
+    What is written to it meanwhile is read here too, as from any file: the kernel has one
+    cache and one size for all who have it open.
+
+    Parameters
+    ----------
+    drafts : Drafts
+        Whom to ask for what is written.
+    stream : Handle
+        What the service had when it was opened; closed here.
+
+    Attributes
+    ----------
+    draft : Draft or None
+        What is read once there is something in it; set by `drafts`.
+    follows : str
+        Path of the file; empty once it has been removed. Set by `drafts`.
+    """
+
+    def __init__(self, drafts: Drafts, stream: Handle) -> None:
+        super().__init__(stream.path)
+        self._drafts = drafts
+        self._stream = stream
+        self.draft: Draft | None = None
+        self.follows = stream.path
+        drafts.follow(self)
+
+    @property
+    def _now(self) -> Draft | Handle:
+        draft = self.draft
+        return self._stream if draft is None or draft.size is None else draft
+
+    @property
+    def size(self) -> int | None:  # type: ignore[override]
+        """Bytes in it now."""
+        return self._now.size
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return a part of what is in it now."""
+        return self._now.read(size, offset)
+
+    def release(self) -> None:
+        """Close it; who only reads sends nothing."""
+        self._drafts.leave(self)
+        self._stream.release()
 
 
 class Drafts:
@@ -97,6 +150,7 @@ class Drafts:
         # Taken after the lock of a draft, never the other way round.
         self._lock = threading.Lock()
         self._drafts: dict[str, Draft] = {}
+        self._followers: dict[str, set[FollowingHandle]] = {}
         self._resting: OrderedDict[str, tuple[Draft, float]] = OrderedDict()  # until when
         self._timer: threading.Timer | None = None
         self._told: set[str] = set()
@@ -132,23 +186,55 @@ class Drafts:
             if draft is None:
                 draft = rested or Draft(self._fs, node, listed=not new, stored=self._tell)
                 self._drafts[node.path], unused = draft, None
+                for follower in self._followers.get(node.path, ()):
+                    follower.draft = draft
+                    draft.users += 1
             draft.users += 1
+            draft.writers += 1
         if unused is not None:
             unused.drop()
         if new:
             draft.truncate(0)
         return draft
 
-    def join(self, path: str) -> Draft | None:
-        """Return the draft of a file if there is one; :meth:`close` ends its use."""
+    def join(self, path: str, *, writes: bool = True) -> Draft | None:
+        """Return the draft of a file if there is one; :meth:`close` ends its use.
+
+        Parameters
+        ----------
+        path : str
+            Its path.
+        writes : bool
+            Whether it is to be written, or only read.
+        """
         with self._lock:
             draft = self._drafts.get(path)
             if draft is not None:
                 draft.users += 1
+                draft.writers += writes
             return draft
 
-    def close(self, draft: Draft) -> None:
-        """End the use of a draft; the last one sends what is not sent.
+    def follow(self, handle: FollowingHandle) -> None:
+        """Give a handle the draft of its file, now or once there is one."""
+        with self._lock:
+            self._followers.setdefault(handle.follows, set()).add(handle)
+            handle.draft = self._drafts.get(handle.follows)
+            if handle.draft is not None:
+                handle.draft.users += 1
+
+    def leave(self, handle: FollowingHandle) -> None:
+        """End that; the draft is of no use to the handle any more."""
+        with self._lock:
+            following = self._followers.get(handle.follows, set())
+            following.discard(handle)
+            if not following:
+                self._followers.pop(handle.follows, None)
+            draft, handle.draft = handle.draft, None
+        if draft is not None:
+            self.close(draft, writes=False)
+
+    def close(self, draft: Draft, *, writes: bool = True) -> None:
+        """End the use of a draft; the last one that writes sends what is not sent.
 
         Raises
         ------
@@ -156,16 +242,16 @@ class Drafts:
             As the service says.
         """
         with self._lock:
-            last = draft.users == 1
-            if not last:
-                draft.users -= 1
-        if not last:
-            return
+            last = writes and draft.writers == 1
+            if writes and not last:
+                draft.writers -= 1
         try:
-            # Until it is sent, who opens the file again must find this, not what was there.
-            draft.settle()
+            if last:
+                # Until it is sent, who opens the file again must find this, not what was there.
+                draft.settle()
         finally:
             with self._lock:
+                draft.writers -= last
                 draft.users -= 1
                 # What was interrupted is tried once more at the end of the mount.
                 unused = draft.users == 0 and not draft.unsent
@@ -193,6 +279,7 @@ class Drafts:
         self._forget(node.path)
         with self._lock:
             draft = self._drafts.pop(node.path, None)
+            self._lead(node.path, "")
         if draft is not None:
             draft.discard()
         return draft
@@ -224,6 +311,8 @@ class Drafts:
                 with self._lock:
                     del self._drafts[old.path]
                     self._drafts[new.path] = draft
+                    self._lead(new.path, "")
+                    self._lead(old.path, new.path)
                 if target is not None:
                     target.discard()
             self._forget(new.path)
@@ -231,6 +320,17 @@ class Drafts:
             if target is not None:
                 self.close(target)
             self.close(draft)
+
+    def _lead(self, old: str, new: str) -> None:
+        """Have who follows a file follow it elsewhere; without a name, it goes on with what it has.
+
+        The lock is held.
+        """
+        following = self._followers.pop(old, set())
+        for handle in following:
+            handle.follows = new
+        if new and following:
+            self._followers[new] = following
 
     def settle_all(self, seconds: float) -> None:
         """Send what no flush has sent, at the end of the mount; what fails is logged.

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from flowfs import tree
 from flowfs.errors import InvalidRunState, IsADirectory, NotFound, NotPermitted, failure
 from flowfs.filesystem import FlowFileSystem
-from flowfs.fuse.drafts import DraftHandle, Drafts
+from flowfs.fuse.drafts import DraftHandle, Drafts, FollowingHandle
 from flowfs.fuse.handles import Handle, Handles, SnapshotHandle, StreamHandle
 from flowfs.fuse.writing import CancelHandle, NewRunHandle, process_of
 from flowfs.service.runs import ENDED_STATES
@@ -75,7 +75,7 @@ class Opening:
         FlowError
             As the service says.
         """
-        draft = self._drafts.join(node.path)
+        draft = self._drafts.join(node.path, writes=False)
         if draft is not None:
             self._now_cached(node.path, None)
             return Opened(DraftHandle(self._drafts, draft, writes=False))
@@ -91,7 +91,9 @@ class Opening:
         if source is not None:
             # Of an archive, only what has been read to its end is sure to come again.
             lasts = not source.whole or content.known_size(source) is not None
-            stream = StreamHandle(node.path, content.share(source))
+            stream: Handle = StreamHandle(node.path, content.share(source))
+            if node.kind is tree.UPLOAD:
+                stream = FollowingHandle(self._drafts, stream)
             return Opened(stream, self._now_cached(node.path, source.key if lasts else None))
         lasts = self._lasts(node)
         snapshot = SnapshotHandle(node.path, entries.read(node))
