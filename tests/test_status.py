@@ -15,14 +15,23 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from standin import Reply, StandIn
 from world import World, counted
 
 import flowfs
-from flowfs import AccessDenied, FlowFileSystem, NotFound, NotPermitted
+from flowfs import (
+    AccessDenied,
+    FlowFileSystem,
+    NotFound,
+    NotPermitted,
+    ServiceBusy,
+    ServiceDescriptor,
+)
 from flowfs.embedded import EmbeddedService
 from flowfs.errors import BadReply, FlowError, failure
+from flowfs.service.descriptor import ForeignDescriptor
 from flowfs.service.journal import Journal
-from flowfs.service.statistics import Latencies, Statistics
+from flowfs.service.statistics import Latencies, Statistics, kind_of
 
 # -- the journal -----------------------------------------------------------
 
@@ -169,6 +178,53 @@ def test_kinds_that_nobody_foresaw_do_not_fill_the_memory() -> None:
     figures = statistics.document()
     assert len(figures) <= 101
     assert sum(one["count"] for one in figures.values()) == 1000
+
+
+class Foreign:
+    """A descriptor as flowServ's own: plain text for a URL."""
+
+    def urls(self, key: str, **kwargs: str) -> str:
+        return f"http://localhost/{key}/{'/'.join(kwargs.values())}"
+
+
+@pytest.mark.parametrize(
+    "descriptor", [ServiceDescriptor("http://localhost"), ForeignDescriptor(Foreign())]
+)
+def test_a_request_is_counted_by_its_method_and_route(
+    descriptor: ServiceDescriptor | ForeignDescriptor,
+) -> None:
+    url = descriptor.urls("runs:get", runId="R")
+    assert kind_of("DELETE", url) == "DELETE runs:get"
+    assert kind_of("GET", str(url)) == "GET other"
+
+
+def test_every_attempt_is_counted_and_only_the_last_failure_is_kept() -> None:
+    with StandIn() as server:
+        fs = FlowFileSystem(server.endpoint, server.routes.token, retries=2)
+        server.on("GET", "/groups/group-1", Reply(503), Reply(503), None)
+        fs.info("groups/group-1")
+        figures = statistics(fs)["requests"]["GET groups:get"]
+        assert (figures["count"], figures["failures"]) == (3, 2)
+        assert fs.cat(".flowfs/errors") == b""
+        fs.invalidate_cache()
+        server.on("GET", "/groups/group-1", Reply(503, {"message": "full up"}))
+        with pytest.raises(ServiceBusy):
+            fs.info("groups/group-1")
+        (line,) = fs.cat(".flowfs/errors").decode().splitlines()
+        assert line.split("\t")[1:4] == ["GET groups:get", "groups/group-1", "EAGAIN"]
+        assert "full up" in line
+
+
+def test_where_nothing_answers_that_is_a_failure_too() -> None:
+    with StandIn() as server:
+        endpoint = server.endpoint
+    fs = FlowFileSystem(endpoint, "token", retries=0)
+    with pytest.raises(ConnectionError):
+        fs.ls("groups")
+    assert statistics(fs)["requests"]["GET service"]["failures"] == 1
+    (line,) = fs.cat(".flowfs/errors").decode().splitlines()
+    assert line.split("\t")[1] == "GET service"
+    assert line.split("\t")[3] == "ECONNREFUSED"
 
 
 # -- in the tree -----------------------------------------------------------
