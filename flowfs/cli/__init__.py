@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from itertools import takewhile
 
 import click
 
@@ -57,12 +58,18 @@ def _hint(error: OSError) -> str:
     return " If it is another one, name it: 'flowfs login URL' or FLOWSERV_API_HOST and so on."
 
 
+def _wants_tracebacks(arguments: list[str]) -> bool:
+    """Tell whether `--debug` was given to flowfs itself; commands may have one of their own."""
+    own = takewhile(lambda argument: argument.startswith("-"), arguments)
+    return "--debug" in own or bool(os.environ.get("FLOWFS_DEBUG"))
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr and exit code 1."""
     try:
         cli(prog_name="flowfs")
     except (FlowError, OSError) as error:
-        if "--debug" in sys.argv or os.environ.get("FLOWFS_DEBUG"):
+        if _wants_tracebacks(sys.argv[1:]):
             raise
         click.echo(f"flowfs: {describe(error)}{_hint(error)}", err=True)
         sys.exit(1)

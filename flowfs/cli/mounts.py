@@ -83,13 +83,23 @@ def show_mounts(as_json: bool) -> None:
         return
     rows = [("DIRECTORY", "WHAT", "PID", "SINCE", "STATE")]
     rows += [
-        (line.directory, line.url, str(line.pid or "-"), _time(line.since), line.state)
+        (
+            _plain(line.directory),
+            _plain(line.url),
+            str(line.pid or "-"),
+            _time(line.since),
+            line.state,
+        )
         for line in found
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         click.echo("  ".join(cells).rstrip())
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _time(since: float | None) -> str:

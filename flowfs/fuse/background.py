@@ -26,7 +26,7 @@ from flowfs.fuse.unmounting import detach
 
 __all__ = ["Started", "error_told", "start", "tell_error"]
 
-_STARTING = 20.0  # seconds for Python to start
+_STARTING = 30.0  # seconds for Python to start
 _MARGIN = 3.0  # seconds beyond the timeout for what is no request
 _ENDING = 2.0  # seconds for a process that was given up
 

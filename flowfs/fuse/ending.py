@@ -34,9 +34,10 @@ class Ending:
     way: one that hangs in a request comes back when its time is up. Here a thread waits for
     the signals, ends the requests first, and then the loop.
 
-    Used as a context manager, by the main thread, before any other thread is started: those
-    must not be given the signals either. SIGINT, SIGTERM and SIGHUP (unless it is ignored, as
-    by nohup) end the process; SIGUSR1 only ends the requests under way.
+    Used as a context manager, by the main thread of a process that ends with it, before any
+    other thread is started: those must not be given the signals either. SIGINT, SIGTERM and
+    SIGHUP (unless it is ignored, as by nohup) end the process; SIGUSR1 only ends the requests
+    under way.
     """
 
     def __init__(self) -> None:
@@ -54,8 +55,8 @@ class Ending:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             self._taken.add(signal.SIGHUP)
         self._main = threading.get_ident()
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
-        self._woken = signal.signal(_WAKE, lambda number, frame: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
+        signal.signal(_WAKE, lambda number, frame: None)
         self._thread = threading.Thread(target=self._wait, name="flowfs-signals", daemon=True)
         self._thread.start()
         return self
@@ -70,8 +71,7 @@ class Ending:
         assert self._thread.ident is not None
         signal.pthread_kill(self._thread.ident, _GIVE_UP)
         self._thread.join()
-        signal.signal(_WAKE, self._woken)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        # The signals stay blocked: one that comes now is not to be what the process dies of.
 
     def _wait(self) -> None:
         while True:
