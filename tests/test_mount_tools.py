@@ -67,9 +67,10 @@ class Place:
         return self.rest.result(self.done, name)
 
     def upload_bytes(self, name: str) -> bytes:
-        """An upload as the service has it, asked without flowfs."""
+        """An upload as the service has it, asked without flowfs; of two, the newest."""
         files = self.rest.get(f"uploads/{self.id}/files")["files"]
-        (file_id,) = (file["id"] for file in files if file["name"] == name)
+        same = [file for file in files if file["name"] == name]
+        file_id = max(same, key=lambda file: str(file["createdAt"]))["id"]
         reply = self.rest.request("GET", f"uploads/{self.id}/files/{file_id}")
         assert reply.ok, reply.text
         return reply.content
@@ -351,6 +352,18 @@ def test_diff_and_cmp_compare(shown: Place) -> None:
 # -- copying ---------------------------------------------------------------
 
 
+def started(desk: Place, script: str) -> int:
+    """How many runs a script starts that must succeed; `$T/args.json` has arguments."""
+
+    def listed() -> list[dict[str, Any]]:
+        return list(desk.rest.get(f"groups/{desk.id}/runs")["runs"])
+
+    (desk.tmp / "args.json").write_text('{"sleeptime": 0}\n')
+    before = len(listed())
+    desk.ok(script)
+    return len(listed()) - before
+
+
 @tool("cp", "cp")
 def test_cp_copies_both_ways(desk: Place) -> None:
     desk.ok("cp $O/results/long.txt $T/ && cmp $O/results/long.txt $T/long.txt")
@@ -359,6 +372,7 @@ def test_cp_copies_both_ways(desk: Place) -> None:
     assert desk.upload_bytes("long.txt") == desk.bytes_of("results/long.txt")
     assert desk.upload_bytes("kept.txt") == desk.bytes_of("results/long.txt")
     assert desk.upload_bytes("note.txt") == desk.bytes_of("table.csv")
+    assert started(desk, "cp $T/args.json runs/new; cp $R/arguments.json runs/new") == 2
     desk.fails("cp $T/long.txt $O/table.csv", "Operation not permitted")
     desk.fails("cp $T/long.txt $O/more.txt", "Operation not permitted")
     desk.fails("cp -r $T/run $U/", "Operation not permitted")
@@ -392,6 +406,7 @@ def test_mv_of_uploads_and_runs(desk: Place) -> None:
     desk.ok("mv $U/note.txt $T/out.txt")
     assert (desk.tmp / "out.txt").read_text() == "in\n"
     assert desk.upload_names() == []
+    desk.fails("mv $T/out.txt runs/new", "Operation not permitted")
     desk.fails("mv group.json other.json", "Operation not permitted")
     desk.fails("mv $O/table.csv $O/other.csv", "Operation not permitted")
     desk.succeed()
@@ -448,6 +463,9 @@ def test_rsync_takes_away_once_and_brings_uploads(desk: Place) -> None:
     assert desk.ok("rsync -rci $T/in/ $U/") == ""
     desk.ok("rm $T/in/two.txt; rsync -rc --delete $T/in/ $U/")
     assert desk.upload_names() == ["one.txt"]
+    assert started(desk, "rsync --inplace $T/args.json runs/new") == 1
+    assert started(desk, "rsync -a --inplace $T/args.json runs/new") == 1
+    desk.fails("rsync -a $T/args.json runs/new", "Operation not permitted", 23)
 
 
 @tool("zip", "zip", "unzip")
@@ -472,6 +490,7 @@ def test_dd_reads_and_writes_in_place(desk: Place) -> None:
     assert desk.upload_bytes("part") == text[3 * 4096 : 8 * 4096]
     desk.ok("printf XY | dd of=$U/note.txt bs=1 seek=1 conv=notrunc status=none")
     assert desk.upload_bytes("note.txt") == b"oXY\ntwo\n"
+    assert started(desk, "dd if=$T/args.json of=runs/new bs=1 status=none") == 1
     desk.fails("dd if=$T/part of=$O/table.csv status=none", "Operation not permitted")
 
 
@@ -481,6 +500,7 @@ def test_install_brings_an_upload(desk: Place) -> None:
     assert desk.upload_bytes("new.txt") == desk.upload_bytes("note.txt") == b"new\n"
     assert desk.upload_names() == ["new.txt", "note.txt"]
     desk.ok("install -D $O/table.csv $T/deep/er/table.csv")
+    desk.fails("install $T/new.txt runs/new", "Operation not permitted")
 
 
 # -- changing --------------------------------------------------------------
@@ -492,6 +512,8 @@ def test_redirections_write_uploads(desk: Place) -> None:
     assert desk.upload_bytes("a.txt") == b"a\nb\nc\n" + desk.bytes_of("table.csv")
     desk.ok(": > $U/a.txt")
     wait_until(lambda: desk.upload_bytes("a.txt") == b"", 5, "nothing to have been sent")
+    assert started(desk, "echo '{}' > runs/new; cat $T/args.json > runs/new") == 2
+    desk.fails("echo '{' > runs/new; echo '{]' > runs/new", "Invalid argument")
     desk.fails("echo a > $O/table.csv", "Operation not permitted")
     desk.fails("echo a > $R/more.txt", "Operation not permitted")
     desk.fails("echo a > elsewhere", "Operation not permitted")
@@ -504,6 +526,7 @@ def test_tee_writes_uploads(desk: Place) -> None:
     )
     assert desk.upload_bytes("a.txt") == desk.upload_bytes("b.txt") == b"new\n"
     assert desk.upload_bytes("note.txt") == b"one\ntwo\nmore\n"
+    assert started(desk, "tee runs/new < $T/args.json") == 1
     desk.fails("echo new | tee $O/table.csv", "Operation not permitted")
 
 
@@ -516,6 +539,7 @@ def test_sed_i_changes_an_upload(desk: Place) -> None:
     assert desk.upload_bytes("note.txt") == b"1\n2\n"
     assert desk.upload_bytes("note.txt.old") == b"one\n2\n"
     desk.fails("sed -i s/a/b/ $O/table.csv", "Operation not permitted", 4)
+    desk.fails("sed -i s/a/b/ runs/new", "Operation not permitted", 4)
 
 
 @tool("touch", "touch")
@@ -526,6 +550,7 @@ def test_touch_makes_an_empty_upload_and_leaves_times_to_the_service(desk: Place
     )
     assert desk.upload_bytes("empty.txt") == b""
     assert desk.upload_bytes("note.txt") == b"one\ntwo\n"
+    assert started(desk, "touch runs/new; truncate -s 0 runs/new; : > runs/new") == 0
     desk.fails("touch $O/table.csv", "Operation not permitted")
     desk.fails("touch $R/more.txt", "Operation not permitted")
 
@@ -577,6 +602,15 @@ def test_vim_saves_an_upload(desk: Place, settings: str) -> None:
     save_twice_with_vim(desk, settings)
     assert desk.upload_bytes("note.txt") == b"e\ntwo\nthree\n"
     assert desk.upload_names() == ["note.txt"]
+
+
+@tool("vim", "vim")
+def test_vim_starts_a_run(desk: Place) -> None:
+    with desk.terminal("vim", desk.path / "runs" / "new") as vim:
+        vim.await_text("new")
+        vim.type('i{"sleeptime": 0}\x1b:wq\r')
+        assert vim.ended() == 0, vim.screen
+    assert len(desk.rest.get(f"groups/{desk.id}/runs")["runs"]) == 1
 
 
 @tool("vim", "vim")
@@ -863,6 +897,15 @@ for name in ("handle.json", "outputs/table.csv", "outputs/results/deep/er/random
     assert mapped(R + "/" + name) == open(R + "/" + name, "rb").read()
 archive = mapped(R + "/archive.tar.gz")  # nobody has read it yet
 assert b"Harbour" in gzip.decompress(archive)
+# What changes is read past the kernel's cache, and cannot be shared.
+try:
+    mapped(A + "/handle.json")
+    raise AssertionError
+except OSError as error:
+    assert error.errno == errno.ENODEV
+with open(A + "/handle.json", "rb") as file:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as memory:
+        assert b"RUNNING" in memory[:]
 """)
 
 

@@ -17,6 +17,7 @@ from flowfs.errors import (
 )
 from flowfs.fuse.drafts import DraftHandle
 from flowfs.fuse.served import Served, operation
+from flowfs.fuse.writing import ActingHandle
 from flowfs.tree import Node
 
 __all__ = ["Changing"]
@@ -32,7 +33,8 @@ class Changing(Served):
         """Cut off an upload; ``new`` and ``cancel`` are empty and stay so."""
         if fi is not None:
             handle = self._handles.get(fi.fh)
-            if isinstance(handle, DraftHandle):  # whatever its name is by now, if it has one
+            # whatever its name is by now, if it has one
+            if isinstance(handle, DraftHandle | ActingHandle):
                 handle.truncate(length)
                 return 0
         node = self._visible(path)

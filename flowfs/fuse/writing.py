@@ -13,7 +13,7 @@ from flowfs.filesystem.writing import check_document_size, reason_of
 from flowfs.fuse.handles import Handle
 from flowfs.tree import Node
 
-__all__ = ["CancelHandle", "NewRunHandle", "process_of"]
+__all__ = ["ActingHandle", "CancelHandle", "NewRunHandle", "process_of"]
 
 _BLANKS = b" \t\r\n"
 _MAX_REASON = 1 << 20  # bytes
@@ -31,7 +31,7 @@ def process_of(thread: int) -> int | None:
     return None
 
 
-class _ActingHandle(Handle):
+class ActingHandle(Handle):
     """A file that acts on what is written to it, once.
 
     Parameters
@@ -94,6 +94,18 @@ class _ActingHandle(Handle):
             self._take(data)
             return len(data)
 
+    def truncate(self, length: int) -> None:
+        """Accept what changes nothing: rsync cuts a file off where it has ended writing.
+
+        Raises
+        ------
+        InvalidArguments
+            If it is another length.
+        """
+        with self._lock:
+            if length not in (0, self._written):
+                raise failure(InvalidArguments, f"cannot be {length} bytes long", self.path)
+
     def _check_blank(self, data: bytes) -> None:
         raise NotImplementedError
 
@@ -101,7 +113,7 @@ class _ActingHandle(Handle):
         raise NotImplementedError
 
 
-class NewRunHandle(_ActingHandle):
+class NewRunHandle(ActingHandle):
     """``runs/new``: a run starts in the write that makes the document whole.
 
     An error of `write` is seen by everybody, one of `close` by few. Whatever is refused is
@@ -197,7 +209,7 @@ class NewRunHandle(_ActingHandle):
         self._fs.catalog.refused(self._group_id, error)
 
 
-class CancelHandle(_ActingHandle):
+class CancelHandle(ActingHandle):
     """``cancel``: the run is canceled at the first newline, else when it is closed.
 
     Blanks only are no reason; nothing written cancels nothing.
