@@ -611,6 +611,72 @@ os.write(f, b'too late\\n')"""
         ("os.chmod('handle.json', 0o600)", "EPERM"),
         ("os.utime('handle.json')", "EPERM"),
         ("os.truncate('handle.json', 0)", "EPERM"),
+        # opened to be written, whatever for
+        ("os.open('handle.json', os.O_RDWR)", "EPERM"),
+        ("os.open('handle.json', os.O_RDONLY | os.O_TRUNC)", "EPERM"),
+        ("os.open('results/' + os.listdir('results')[0], os.O_RDWR)", "EPERM"),
+        ("os.open('results/' + os.listdir('results')[0], os.O_WRONLY | os.O_APPEND)", "EPERM"),
+        ("os.open('archive.tar.gz', os.O_RDWR)", "EPERM"),
+        ("open('../../arguments.template.json', 'w')", "EPERM"),
+        ("open('../../runs.jsonl', 'a')", "EPERM"),
+        (
+            "open('../../../../workflows/' + os.listdir('../../../../workflows')[0]"
+            " + '/workflow.json', 'w')",
+            "EPERM",
+        ),
+        # made where nothing can be made
+        ("open('../../anything', 'x')", "EPERM"),
+        ("open('../../../anything', 'x')", "EPERM"),
+        ("open('../../../../anything', 'x')", "EPERM"),
+        ("open('../../states/SUCCESS/anything', 'x')", "EPERM"),
+        ("open('outputs/anything', 'x')", "EPERM"),
+        ("os.open('.', os.O_TMPFILE | os.O_RDWR)", "ENOTSUP"),
+        ("os.open('../../uploads', os.O_TMPFILE | os.O_RDWR)", "ENOTSUP"),
+        ("os.mkdir('results/directory')", "EPERM"),
+        ("os.mkdir('../directory')", "EPERM"),
+        ("os.mkdir('../../uploads/directory')", "EPERM"),
+        ("os.mkdir('../../uploads')", "EEXIST"),
+        ("os.makedirs('../../uploads/a/b')", "EPERM"),
+        ("os.mkfifo('../../uploads/fifo')", "EPERM"),
+        ("os.mknod('../../uploads/device', 0o20644, os.makedev(1, 3))", "EPERM"),
+        ("import socket\nsocket.socket(socket.AF_UNIX).bind('../../uploads/socket')", "EPERM"),
+        ("os.symlink('a', '../../uploads/b')", "EPERM"),
+        ("os.symlink('a', '../../latest')", "EEXIST"),
+        ("os.link('../../uploads/names.txt', '../../uploads/b')", "EPERM"),
+        ("os.link('results/' + os.listdir('results')[0], '../../uploads/b')", "EPERM"),
+        # changed without being opened
+        ("os.chmod('.', 0o700)", "EPERM"),
+        ("os.chmod('../..', 0o700)", "EPERM"),
+        ("os.chmod('results/' + os.listdir('results')[0], 0o666)", "EPERM"),
+        ("os.chown('handle.json', os.getuid(), os.getgid())", "EPERM"),
+        ("os.chown('.', os.getuid(), os.getgid())", "EPERM"),
+        ("os.utime('.')", "EPERM"),
+        ("os.utime('outputs/results/greetings.txt', (1, 1))", "EPERM"),
+        ("os.utime('../../latest', (1, 1), follow_symlinks=False)", "EPERM"),
+        ("os.truncate('outputs/results/greetings.txt', 1)", "EPERM"),
+        ("os.truncate('archive.tar.gz', 0)", "EPERM"),
+        ("os.truncate('../new', 1)", "EINVAL"),
+        ("os.truncate('results', 0)", "EISDIR"),
+        ("os.setxattr('handle.json', 'user.mine', b'x')", "ENOTSUP"),
+        ("os.setxattr('../../uploads/names.txt', 'user.mine', b'x')", "ENOTSUP"),
+        ("os.removexattr('handle.json', 'user.flowfs.state')", "ENOTSUP"),
+        # renamed
+        ("os.rename('results', 'other')", "EPERM"),
+        ("os.rename('../../latest', '../../newest')", "EPERM"),
+        ("os.rename('../new', '../../uploads/new')", "EPERM"),
+        ("os.rename('.', '../other')", "EBUSY"),
+        # removed
+        ("os.unlink('../../runs.jsonl')", "EPERM"),
+        ("os.unlink('../../arguments.template.json')", "EPERM"),
+        ("os.unlink('results')", "EISDIR"),
+        ("os.unlink('../../states/SUCCESS/' + os.path.basename(os.getcwd()))", "EPERM"),
+        ("os.rmdir('handle.json')", "ENOTDIR"),
+        ("os.rmdir('../../states')", "EPERM"),
+        ("os.rmdir('../../states/PENDING')", "EPERM"),
+        ("os.rmdir('..')", "ENOTEMPTY"),
+        ("os.rmdir('../../runs')", "EPERM"),
+        ("os.rmdir('../../../' + os.path.basename(os.path.realpath('../..')))", "EPERM"),
+        ("os.rmdir('../../../../workflows')", "EPERM"),
         ("os.unlink('../../latest')", "EPERM"),
         ("os.unlink('../new')", "EPERM"),
         ("os.unlink('../../group.json')", "EPERM"),
@@ -620,6 +686,43 @@ os.write(f, b'too late\\n')"""
 )
 def test_nothing_else_can_be_changed(settled: Run, script: str, number: str) -> None:
     assert python(script, settled.path) == number
+
+
+READ_ONLY = """
+def tried(act, *arguments):
+    try:
+        act(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+run = sys.argv[1]
+for act, *arguments in (
+    (open, "uploads/names.txt", "w"), (open, "uploads/names.txt", "r+"), (open, "uploads/x", "w"),
+    (open, "uploads/x", "x"), (open, "runs/new", "w"), (open, "runs/new", "a"),
+    (open, run + "/handle.json", "w"), (open, run + "/anything", "w"),
+    (os.truncate, "uploads/names.txt", 0), (os.unlink, "uploads/names.txt"),
+    (os.unlink, run + "/handle.json"), (os.rmdir, run + "/results"), (os.rmdir, run),
+    (os.mkdir, "uploads/d"), (os.mkfifo, "uploads/f"), (os.symlink, "a", "uploads/l"),
+    (os.link, "uploads/names.txt", "uploads/l"), (os.unlink, "latest"),
+    (os.rename, "uploads/names.txt", "uploads/n"), (os.rename, run, "runs/other"),
+    (os.chmod, "uploads/names.txt", 0o600), (os.utime, "uploads/names.txt"),
+    (os.chown, "uploads", 0, 0), (os.setxattr, "uploads/names.txt", "user.mine", b""),
+):
+    said = tried(act, *arguments)
+    if said != "EROFS":
+        print(act, arguments, said)
+print("tried")"""
+
+
+def test_a_read_only_mount_refuses_every_change_with_erofs(
+    service: EmbeddedService, binding: dict[str, str], rest: Rest, settled: Run
+) -> None:
+    with mounted(service, read_only=True, **binding) as directory:
+        group = directory / "groups" / settled.group_id
+        script = READ_ONLY.replace("sys.argv[1]", repr(f"runs/{settled.id}"))
+        assert python(script.strip(), group) == "tried"
+        done = sh(f"rm -rf runs/{settled.id}", group)
+        assert "Read-only file system" in done.stderr
+    assert run_ids(rest, settled.group_id) == [settled.id]
 
 
 # -- deleting --------------------------------------------------------------
