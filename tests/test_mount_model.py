@@ -540,6 +540,7 @@ class Whole(Uploads):
         self._known: list[Run] = []  # the deleted ones too
         self._good_plans = 0
         self._marked: dict[str, float] = {}
+        self._canceling: list[OpenCancel] = []
         self.group = Group(self.uploads)
         self.id = self.prepared.id
         run = Run(self.prepared.run, {"names": GIVEN, "sleeptime": 0})
@@ -959,7 +960,8 @@ class Whole(Uploads):
         )
         if outcome.error:
             return multiple()
-        return OpenCancel(name, CancelFile(self.group, run))
+        self._canceling.append(OpenCancel(name, CancelFile(self.group, run)))
+        return self._canceling[-1]
 
     @rule(
         opened=cancels,
@@ -971,6 +973,7 @@ class Whole(Uploads):
 
     @rule(opened=consumes(cancels))
     def close_cancel(self, opened: OpenCancel) -> None:
+        self._canceling = [one for one in self._canceling if one is not opened]
         self._modelled(opened.file.close, "close", opened.name)
         self._check_canceled(opened)
 
@@ -986,6 +989,9 @@ class Whole(Uploads):
 
     def teardown(self) -> None:
         try:
+            if not self._failed:
+                while self._canceling:
+                    self.close_cancel(self._canceling[0])
             super().teardown()
         finally:
             for run in self.group.runs.values():
