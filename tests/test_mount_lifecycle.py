@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -383,7 +384,7 @@ def test_what_hangs_elsewhere_than_in_a_request_does_not_hold_up_the_end(
 
 
 def test_a_dead_mount_is_explained_and_cleared_by_the_next(
-    service: EmbeddedService, directory: Path, binding: tuple[str, str]
+    service: EmbeddedService, directory: Path, binding: tuple[str, str], registry: Path
 ) -> None:
     fuse, library = binding
     with mounted_in_background(service, directory, "--fuse", fuse, library=library) as first:
@@ -397,6 +398,8 @@ def test_a_dead_mount_is_explained_and_cleared_by_the_next(
             )
             assert os.listdir(directory) == ["groups", "workflows"]
             assert at(directory)["pid"] == second["pid"]
+            # Of the first, nothing is written down any more.
+            assert [file.name for file in registry.iterdir()] == [f"{second['pid']}.json"]
 
 
 def test_a_dead_mount_of_something_else_is_left_alone(
@@ -455,6 +458,33 @@ def test_the_list_does_not_hang_where_a_mount_does(
         assert at(directory)["state"] == "not answering"
         os.kill(told["pid"], signal.SIGCONT)
         assert at(directory)["state"] == "serving"
+
+
+def test_what_another_user_mounted_is_listed_as_that(
+    service: EmbeddedService, directory: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    if shutil.which("python3", path="/usr/bin") is None:
+        pytest.skip("needs a Python that everybody may run")
+    with mounted_in_background(service, directory):
+        directory.parent.chmod(0o755)
+        for parent in directory.parents[:-2]:
+            if parent.owner() == "root" and parent.name.startswith("pytest"):
+                parent.chmod(0o755)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        looked = subprocess.run([*nobody, "stat", directory], capture_output=True, text=True)
+        assert "Permission denied" in looked.stderr
+        program = (
+            "import sys, flowfs.fuse.table as table\n"
+            "table.sys.executable = '/usr/bin/python3'\n"
+            "import os; os.setuid(65534)\n"
+            "print(table.states([sys.argv[1]]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, directory], capture_output=True, text=True
+        )
+        assert "another user's" in done.stdout, done.stderr
 
 
 def test_a_mount_that_nobody_wrote_down_is_listed_and_ended_all_the_same(

@@ -24,7 +24,8 @@ class Line:
     since : float or None
         When it was mounted, in seconds since the epoch.
     state : str
-        ``serving``, ``dead``, ``not answering``, or ``ending``: out of sight, and still in use.
+        ``serving``, ``dead``, ``not answering``, ``another user's``, or ``ending``: out of
+        sight, and still in use.
     log : str
         Where it logs to.
     """

@@ -111,6 +111,9 @@ class Binding:
                 f"libfuse {self.libfuse} cannot mount there (code {error})",
                 directory,
             ) from None
+        except UnicodeEncodeError:
+            message = f"{self.name} takes no directory whose name is no UTF-8"
+            raise failure(InvalidArguments, message, ascii(directory)) from None
 
     def _for_many(self) -> dict[str, str]:
         """Return the options by which those who wait for the service hold up nobody else."""

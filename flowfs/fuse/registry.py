@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Record", "find", "forget", "records", "remember", "started_at"]
+__all__ = ["Record", "find", "forget", "forget_dead", "records", "remember", "started_at"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def started_at(pid: int) -> int | None:
 
 def remember(record: Record) -> Path | None:
     """Write a mount down; return the file, or None if there is no place for it."""
+    forget_dead(record.directory)
     for directory in _directories():
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -90,6 +91,13 @@ def forget(pid: int) -> None:
         with contextlib.suppress(OSError):
             if _is_safe(directory):
                 (directory / f"{pid}.json").unlink(missing_ok=True)
+
+
+def forget_dead(directory: str) -> None:
+    """Remove what is written down of mounts on a directory whose processes have ended."""
+    for record in records():
+        if record.directory == directory and not record.running:
+            forget(record.pid)
 
 
 def records() -> list[Record]:

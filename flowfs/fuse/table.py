@@ -16,7 +16,18 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["DEAD", "SERVING", "SILENT", "TYPE", "Mount", "mounts", "mounts_at", "place", "states"]
+__all__ = [
+    "DEAD",
+    "FOREIGN",
+    "SERVING",
+    "SILENT",
+    "TYPE",
+    "Mount",
+    "mounts",
+    "mounts_at",
+    "place",
+    "states",
+]
 
 #: What the kernel's table says of a mount of flowfs.
 TYPE = "fuse.flowfs"
@@ -24,6 +35,7 @@ TYPE = "fuse.flowfs"
 SERVING = "serving"
 DEAD = "dead"  # the process that served it is gone
 SILENT = "not answering"
+FOREIGN = "another user's"  # whom alone the kernel lets look, dead or not
 
 _PATIENCE = 2.0  # seconds for a look at the root of a mount, which needs no request
 
@@ -35,6 +47,8 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
+
+_BY_ERROR = {errno.ENOTCONN: DEAD, errno.EACCES: FOREIGN}
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,7 @@ def states(directories: Iterable[str], patience: float = _PATIENCE) -> dict[str,
     Returns
     -------
     dict of str to str
-        Of each directory: :data:`SERVING`, :data:`DEAD` or :data:`SILENT`.
+        Of each directory: :data:`SERVING`, :data:`DEAD`, :data:`SILENT` or :data:`FOREIGN`.
     """
     asked = {
         directory: subprocess.Popen(
@@ -125,5 +139,5 @@ def states(directories: Iterable[str], patience: float = _PATIENCE) -> dict[str,
                 process.wait(0.1)
             found[directory] = SILENT
         else:
-            found[directory] = DEAD if code == errno.ENOTCONN else SERVING
+            found[directory] = _BY_ERROR.get(code, SERVING)
     return found

@@ -69,12 +69,9 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
         )
     if complaint is not None:
         raise failure(FlowError, complaint, path)
-    if record is None:
-        return
-    if not lazy:
+    if record is not None and not lazy:
         _await_end(record)
-    if not record.running:
-        registry.forget(record.pid)
+    registry.forget_dead(path)
 
 
 def _is_busy(complaint: str | None) -> bool:
