@@ -160,6 +160,7 @@ def test_with_f_nothing_is_mounted(service: EmbeddedService, directory: Path) ->
         ("cache_size=x", "512M"),
         ("token=secret", "token_file=FILE"),
         ("ro=1", "takes no value"),
+        ("remount,ro", "unmount it, and mount it anew"),
         ("log_file", "needs a value"),
         ("token_file=/nowhere", "cannot read the token"),
         ("no_such_option", "unknown option"),

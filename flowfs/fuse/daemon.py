@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -13,12 +14,15 @@ import threading
 from dataclasses import asdict
 from typing import Any
 
+from flowfs.errors import describe
 from flowfs.fuse.background import tell_error
 from flowfs.fuse.ending import Ending
 from flowfs.fuse.process import Ready, serve
 from flowfs.fuse.settings import Settings
 
 __all__ = ["main"]
+
+logger = logging.getLogger("flowfs.mount")
 
 
 def main() -> None:
@@ -55,6 +59,7 @@ def main() -> None:
                 ending=ending,
             )
         except Exception as error:
+            logger.error("%s", describe(error))
             tell({"error": tell_error(error)})
             sys.exit(1)
 

@@ -150,6 +150,10 @@ def read_options(text: str) -> tuple[dict[str, Any], dict[str, str | bool]]:
                 raise failure(InvalidArguments, f"the option {name} needs a value: {name}=…")
             key, read = _VALUES[name]
             ours[key] = read(value)
+        elif name == "remount":
+            raise failure(
+                InvalidArguments, "what is mounted keeps its options: unmount it, and mount it anew"
+            )
         elif name in ("token", "password"):
             raise failure(
                 InvalidArguments,
