@@ -22,9 +22,11 @@ class Files(Served):
         node = self._visible(path)
         if fi.flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             self._changing(node.path)
-            opened = Opened(self._opening.to_write(node, fi.flags, self._caller()))
+            with self._bounded(node.path):
+                opened = Opened(self._opening.to_write(node, fi.flags, self._caller()))
         else:
-            opened = self._opening.to_read(node)
+            with self._bounded(node.path):
+                opened = self._opening.to_read(node)
         self._add(opened, fi)
         return 0
 
@@ -43,14 +45,17 @@ class Files(Served):
         except (NotFound, NotADirectory):
             return self._refuse(path, "nothing can be created there")
         self._changing(node.path)
-        handle = self._opening.to_create(node, fi.flags, self._caller())
+        with self._bounded(node.path):
+            handle = self._opening.to_create(node, fi.flags, self._caller())
         self._add(Opened(handle), fi)
         return 0
 
     @operation
     def read(self, path: str | None, size: int, offset: int, fi: Any) -> bytes:
         """Read from an open file; less than asked for is its end."""
-        return self._handles.get(fi.fh).read(size, offset)
+        handle = self._handles.get(fi.fh)
+        with self._bounded(handle.path):
+            return handle.read(size, offset)
 
     @operation
     def write(self, path: str | None, data: bytes, offset: int, fi: Any) -> int:

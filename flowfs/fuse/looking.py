@@ -43,7 +43,8 @@ class Looking(Served):
             entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
             return self._attributes.of(node, entry)
         try:
-            entry = self._entries.entry(node)
+            with self._bounded(node.path):
+                entry = self._entries.entry(node)
         except NotFound:
             # fstat comes as a question about the path: `cancel` is gone once it has acted,
             # and who holds it open may still read what came of it.
@@ -64,7 +65,9 @@ class Looking(Served):
         above = self._place(posixpath.dirname(path or "/"))
         listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         names = set()
-        for entry in self._entries.children(node):
+        with self._bounded(node.path):
+            children = self._entries.children(node)
+        for entry in children:
             name = entry["name"].rpartition("/")[2]
             child = node.child(name)
             if not self._deletions.hides(child):
@@ -82,7 +85,8 @@ class Looking(Served):
         node = self._visible(path)
         if not node.kind.link:
             raise failure(InvalidArguments, "is no symbolic link", node.path)
-        return link_text(node, self._entries.target(node))
+        with self._bounded(node.path):
+            return link_text(node, self._entries.target(node))
 
     @operation
     def statfs(self, path: str) -> dict[str, int]:

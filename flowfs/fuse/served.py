@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
@@ -25,6 +26,7 @@ from flowfs.fuse.attributes import Attributes
 from flowfs.fuse.deleting import Deletions
 from flowfs.fuse.drafts import Drafts
 from flowfs.fuse.handles import Handles
+from flowfs.fuse.lapses import Lapses
 from flowfs.fuse.opening import Opening
 from flowfs.tree import Node, join
 
@@ -121,6 +123,7 @@ class Served:
         self._attributes = replace(attributes, in_a_run=len(root.split("/")) >= 4)
         self.journal = fs.entries.status.journal
         self._handles = Handles()
+        self._lapses = Lapses(fs.catalog.service.session)
         self._drafts = Drafts(fs)
         self._deletions = Deletions(fs)
         self._opening = Opening(fs, self._handles, self._drafts)
@@ -150,6 +153,10 @@ class Served:
             with contextlib.suppress(KeyError):
                 return self._handles.get(cast(int, number)).path
         return "?"
+
+    def _bounded(self, path: str) -> AbstractContextManager[None]:
+        """Look at a place for the caller, who does not wait for it twice."""
+        return self._lapses.bounding(self._caller(), path)
 
     def _visible(self, path: str | None) -> Node:
         node = self._place(path)

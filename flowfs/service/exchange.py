@@ -17,6 +17,7 @@ from flowfs.errors import (
     ConnectionFailed,
     FlowError,
     ServiceBusy,
+    again,
     failure,
     from_reply,
 )
@@ -36,6 +37,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _RETRY_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+_LOOKING = frozenset({"GET", "HEAD"})
 _MAX_CONNECT = 10.0  # seconds
 _MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
 _MAX_JSON = 1 << 29  # bytes
@@ -98,10 +100,14 @@ class Exchange:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
         if self._session.underway.closed:
             raise self._interrupted()
+        if (refusal := self._session.underway.refusal) is not None:
+            raise again(refusal)
         left = self._session.retries if self._method in _RETRY_METHODS else 0
         for count in range(left + 1):
             try:
-                return attempt()
+                got = attempt()
+                self._session.underway.changes += self._method not in _LOOKING
+                return got
             except FlowError as error:
                 if error.status == 404 and self._delete_unclear:
                     return b""  # the first DELETE arrived after all

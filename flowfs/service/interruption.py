@@ -1,18 +1,32 @@
-"""What is under way on a session, so that all of it can be ended at once."""
+"""What is under way on a session: ended all at once, or not begun where that would be vain."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
+from collections.abc import Iterator
+from contextvars import ContextVar
 
+from flowfs.errors import FlowError
 from flowfs.service.deadline import Watch
 
 __all__ = ["UnderWay"]
 
 
+_refusal: ContextVar[FlowError | None] = ContextVar("flowfs_refusal", default=None)
+
+
 class UnderWay:
     """The requests of one session that are under way, and bodies that are being read.
 
+    Attributes
+    ----------
+    changes : int
+        How often something was changed at the service.
+
+    Notes
+    -----
     Thread-safe; not for signal handlers, which may find its lock held by their own thread.
     """
 
@@ -21,6 +35,21 @@ class UnderWay:
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._interrupts = 0
         self._closed = False
+        self.changes = 0
+
+    @contextlib.contextmanager
+    def refusing(self, error: FlowError) -> Iterator[None]:
+        """Let no request of this thread begin within the ``with`` block: this is what it gets."""
+        token = _refusal.set(error)
+        try:
+            yield
+        finally:
+            _refusal.reset(token)
+
+    @property
+    def refusal(self) -> FlowError | None:
+        """What a request of this thread gets instead of an answer; None: it may begin."""
+        return _refusal.get()
 
     @property
     def closed(self) -> bool:

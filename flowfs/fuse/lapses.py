@@ -1,0 +1,112 @@
+"""Who has just waited for the service in vain, so that no command waits twice for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowfs.errors import BadReply, ConnectionFailed, DeadlineExceeded, FlowError
+from flowfs.service import Session
+
+__all__ = ["Lapses"]
+
+_LAST = 1.5  # seconds
+_BOUND = 1000  # threads of programs
+_ENOUGH = 2  # places that a thread has waited for in vain, after which it waits for no other
+
+
+@dataclass(frozen=True)
+class _Lapse:
+    """When a thread has waited in vain, for what place, and what it was told."""
+
+    error: FlowError
+    at: float
+    changes: int
+    path: str
+    count: int
+
+
+class Lapses:
+    """Bounds what one command waits for a service that does not answer.
+
+    The kernel looks at each part of a path, and again at each from the top where that fails;
+    programs ask more than once; and what could not be read ahead is read once more. Each time
+    would be one more deadline. So for a second and a half after a thread of a program has
+    waited in vain, no more requests are made for it: for the same place and those on the way
+    to it or below it, and after two places for any. What is known it is shown all the same.
+    Others, and whoever comes next, are not concerned; a change that succeeds ends it.
+
+    Thread-safe.
+
+    Parameters
+    ----------
+    session : Session
+        The connections to the service.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._lapses: OrderedDict[int, _Lapse] = OrderedDict()
+
+    @contextlib.contextmanager
+    def bounding(self, thread: int, path: str) -> Iterator[None]:
+        """Look at a place of the tree, for a thread of a program, within the ``with`` block.
+
+        What it asks the service for fails at once, as it failed before, if that was just now.
+
+        Parameters
+        ----------
+        thread : int
+            Who asks; 0: not known.
+        path : str
+            Which place.
+        """
+        lapse = self._recent(thread) if self._lapses else None
+        if lapse is not None and (lapse.count >= _ENOUGH or _on_one_way(lapse.path, path)):
+            with self._session.underway.refusing(lapse.error):
+                yield
+            return
+        try:
+            yield
+        except FlowError as error:
+            if thread and _no_answer(error):
+                count = 1 if lapse is None else lapse.count + 1
+                self._note(thread, path, error, count)
+            raise
+
+    def _recent(self, thread: int) -> _Lapse | None:
+        with self._lock:
+            lapse = self._lapses.get(thread)
+        if (
+            lapse is None
+            or time.monotonic() > lapse.at + _LAST
+            or lapse.changes != self._session.underway.changes
+        ):
+            return None
+        return lapse
+
+    def _note(self, thread: int, path: str, error: FlowError, count: int) -> None:
+        with self._lock:
+            changes = self._session.underway.changes
+            self._lapses[thread] = _Lapse(error, time.monotonic(), changes, path, count)
+            self._lapses.move_to_end(thread)
+            if len(self._lapses) > _BOUND:
+                self._lapses.popitem(last=False)
+
+
+def _on_one_way(one: str, other: str) -> bool:
+    """Tell whether of two places one is the other, or is above it."""
+    one, other = f"{one}/", f"{other}/"
+    return one.startswith(other) or other.startswith(one) or "/" in (one, other)
+
+
+def _no_answer(error: FlowError) -> bool:
+    """Tell whether the service has not answered: too late, not to be reached, broken off."""
+    if isinstance(error, (DeadlineExceeded, ConnectionFailed)):
+        return True
+    return isinstance(error, BadReply) and error.status is None and error.unclear
