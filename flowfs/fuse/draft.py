@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO
 
 from flowfs.catalog import FileRecord
-from flowfs.errors import FlowError, NotFound, again
+from flowfs.errors import FlowError, NotFound, again, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.names import from_name
 from flowfs.tree import Node
@@ -197,6 +197,8 @@ class Draft:
         if not there and self.unsent:
             self.node = node
             return
+        if not there and not self._written:
+            raise failure(NotFound, "has been removed", self.node.path)
         group_id, new = entries.group_id(node), node.names["upload"]
         file = self._whole()
         if there:

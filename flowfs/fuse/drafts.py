@@ -242,16 +242,15 @@ class Drafts:
             As the service says.
         """
         with self._lock:
-            last = writes and draft.writers == 1
-            if writes and not last:
-                draft.writers -= 1
+            draft.writers -= writes
+            last = writes and draft.writers == 0
         try:
             if last:
                 # Until it is sent, who opens the file again must find this, not what was there.
+                # Who does so, empties it and closes it meanwhile is the last one as well.
                 draft.settle()
         finally:
             with self._lock:
-                draft.writers -= last
                 draft.users -= 1
                 # What was interrupted is tried once more at the end of the mount.
                 unused = draft.users == 0 and not draft.unsent
