@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from mounting import (
 from standin import Reply, StandIn
 from support import wait_until
 
+from flowfs.cli.mounts import lines
 from flowfs.embedded import EmbeddedService
 
 pytestmark = pytest.mark.mount
@@ -77,16 +80,10 @@ def refusal(*arguments: str | Path, environment: dict[str, str]) -> str:
     return line
 
 
-def listed(environment: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    done = flowfs("mount", "--list", "--json", environment=environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
-
-
 def at(directory: Path) -> dict[str, Any]:
     """The line of the list that is about a directory."""
-    (line,) = (one for one in listed() if one["directory"] == str(directory))
-    return line
+    (line,) = (line for line in lines() if line.directory == str(directory))
+    return asdict(line)
 
 
 def ended(pid: int) -> Callable[[], bool]:
@@ -293,23 +290,42 @@ def test_umount_ends_it_though_a_request_hangs(
         assert not is_running(told["pid"])
 
 
-def test_umount_does_not_disturb_who_reads(
+def test_umount_does_not_disturb_who_waits_where_another_has_the_mount_in_use(
     standin: StandIn, address: Address, directory: Path
 ) -> None:
     run, file = standin.routes.add_file(DATA)
     path = f"/runs/{run}/downloads/files/{file}"
-    slow = Reply(body=DATA[:65_000], drip="body", pause=0.0001)
-    standin.routes.files[file] = DATA[:65_000]
-    standin.on("GET", path, slow)
-    with mounted_in_background(address, directory) as told:
-        shown = f"{told['directory']}/groups/group-1/runs/{run}/results/{file}"
+    go_on = threading.Event()
+
+    def late(asked: Any) -> None:
+        go_on.wait(60)
+
+    standin.on("GET", path, late)
+    with mounted_in_background(address, directory):
+        shown = directory / "groups" / "group-1" / "runs" / run / "results" / file
         with subprocess.Popen(["cat", shown], stdout=subprocess.PIPE) as reader:
             wait_until(lambda: standin.count("GET", path), 20, "the download")
             with subprocess.Popen(["sleep", "60"], cwd=directory) as idle:
                 said = refusal("umount", directory, environment=dict(os.environ))
                 idle.kill()
-            assert f"sleep ({idle.pid})" in said
-            assert reader.communicate(timeout=60)[0] == DATA[:65_000]
+            assert f"in use by sleep ({idle.pid})" in said
+            go_on.set()
+            assert reader.communicate(timeout=60)[0] == DATA
+            assert reader.returncode == 0
+
+
+def test_who_reads_and_gets_on_has_the_mount_in_use(
+    standin: StandIn, address: Address, directory: Path
+) -> None:
+    run, file = standin.routes.add_file(DATA)
+    with mounted_in_background(address, directory):
+        shown = directory / "groups" / "group-1" / "runs" / run / "results" / file
+        with subprocess.Popen(["cat", shown], stdout=subprocess.PIPE, bufsize=0) as reader:
+            assert reader.stdout is not None
+            first = reader.stdout.read(1)
+            said = refusal("umount", directory, environment=dict(os.environ))
+            assert f"in use by cat ({reader.pid})" in said
+            assert first + reader.communicate(timeout=60)[0] == DATA
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -438,6 +454,8 @@ def test_the_list_tells_what_is_mounted_where_by_whom_since_when(
         assert line["pid"] == told["pid"]
         assert abs(line["since"] - time.time()) < 60
         assert line["state"] == "serving"
+        told_as_json = json.loads(flowfs("mount", "--list", "--json").stdout)
+        assert [one for one in told_as_json if one["directory"] == str(directory)] == [line]
         table = flowfs("mount", "--list").stdout.splitlines()
         assert table[0].split() == ["DIRECTORY", "WHAT", "PID", "SINCE", "STATE"]
         (row,) = (row.split() for row in table if row.startswith(f"{directory} "))
@@ -526,7 +544,7 @@ def test_what_is_out_of_sight_and_in_use_is_listed_as_ending(
             assert (at(directory)["state"], at(directory)["pid"]) == ("ending", told["pid"])
             user.kill()
         wait_until(ended(told["pid"]), SOON, "its end")
-        assert [one for one in listed() if one["directory"] == str(directory)] == []
+        assert [line for line in lines() if line.directory == str(directory)] == []
 
 
 def test_a_directory_that_others_could_have_made_is_not_used_as_registry(
