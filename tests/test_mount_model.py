@@ -45,6 +45,7 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
+    invariant,
     multiple,
     rule,
     run_state_machine_as_test,
@@ -64,6 +65,7 @@ from reference import (
 )
 from support import Rest, wait_until
 
+from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
 
 SEQUENCES = int(os.environ.get("FLOWFS_MODEL_SEQUENCES", "10"))
@@ -117,6 +119,50 @@ flags = st.one_of(
         st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR)),
         st.sets(st.sampled_from((os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND))),
     ),
+)
+
+
+def _operations(*options: tuple[Any, ...]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Return operations, each with one of the arguments that it may have."""
+    return st.one_of(
+        *(
+            st.tuples(
+                st.just(name),
+                *(a if isinstance(a, st.SearchStrategy) else st.just(a) for a in arguments),
+            )
+            for name, *arguments in options
+        )
+    )
+
+
+on_descriptors = _operations(
+    ("read", sizes),
+    ("pread", sizes, offsets),
+    ("write", pieces),
+    ("write", pieces),
+    ("pwrite", pieces, offsets),
+    ("pwrite", pieces, offsets),
+    (
+        "lseek",
+        st.one_of(offsets, st.just(-1)),
+        st.sampled_from((os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)),
+    ),
+    ("ftruncate", offsets),
+    ("fsync",),
+    ("fstat",),
+)
+on_names = _operations(
+    ("get",),
+    ("get",),
+    ("stat",),
+    ("access", st.sampled_from((os.F_OK, os.R_OK, os.W_OK, os.X_OK))),
+    ("chmod", 0o600),
+    ("utime",),
+    ("rmdir",),
+    ("truncate", offsets),
+    ("unlink",),
+    ("rename", names),
+    ("rename", names),
 )
 
 PLACES = (
@@ -263,7 +309,7 @@ class World:
         self.binding = binding
         self.rest = Rest(service)
         self.worker = Worker(mount)
-        self.sequences = self.operations = 0
+        self.sequences = self.steps = self.operations = 0
         self._ready: dict[bool, deque[Prepared]] = {False: deque(), True: deque()}
 
     def group(self, with_run: bool) -> Prepared:
@@ -418,87 +464,43 @@ class Uploads(RuleBasedStateMachine):
         self._both("dup", opened.name, other.name)
         return other
 
-    @rule(opened=descriptors, size=sizes)
-    def read(self, opened: Descriptor, size: int) -> None:
-        self._both("read", opened.name, size)
+    # Few rules of many operations each: hypothesis takes rules out of sequences at random.
 
-    @rule(opened=descriptors, size=sizes, offset=offsets)
-    def pread(self, opened: Descriptor, size: int, offset: int) -> None:
-        self._both("pread", opened.name, size, offset)
+    @rule(opened=descriptors, operation=on_descriptors)
+    def use(self, opened: Descriptor, operation: tuple[Any, ...]) -> None:
+        if operation[0] == "fstat" and self.reference("is_orphan", opened.name).value:
+            self._fstat_orphan(opened)
+        else:
+            self._both(operation[0], opened.name, *operation[1:])
 
-    @rule(opened=descriptors, data=pieces)
-    def write(self, opened: Descriptor, data: bytes) -> None:
-        self._both("write", opened.name, data)
+    def _fstat_orphan(self, opened: Descriptor) -> None:
+        """Look at an open file that has no name.
 
-    @rule(opened=descriptors, data=pieces, offset=offsets)
-    def pwrite(self, opened: Descriptor, data: bytes, offset: int) -> None:
-        self._both("pwrite", opened.name, data, offset)
+        The kernel asks without telling by which descriptor, and libfuse has no path left: it
+        says so itself (libfuse 3: ESTALE, 2: ENOENT), and asks nobody.
+        """
+        self.world.operations += 1
+        expected, outcome = (f("fstat", opened.name) for f in (self.reference, self._mount))
+        self._check(
+            outcome == expected or outcome.error in ("ESTALE", "ENOENT"),
+            f"fstat of a file without a name: {outcome}, {expected} on disk",
+        )
 
-    @rule(
-        opened=descriptors,
-        offset=st.one_of(offsets, st.just(-1)),
-        whence=st.sampled_from((os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)),
-    )
-    def lseek(self, opened: Descriptor, offset: int, whence: int) -> None:
-        self._both("lseek", opened.name, offset, whence)
-
-    @rule(opened=descriptors, length=offsets)
-    def ftruncate(self, opened: Descriptor, length: int) -> None:
-        self._both("ftruncate", opened.name, length)
-
-    @rule(opened=descriptors)
-    def fsync(self, opened: Descriptor) -> None:
-        self._both("fsync", opened.name)
-
-    @rule(opened=descriptors)
-    def fstat(self, opened: Descriptor) -> None:
-        if self.reference("is_orphan", opened.name).value:
-            # The kernel asks without telling by which descriptor, and libfuse has no path left:
-            # it says so itself (libfuse 3: ESTALE, 2: ENOENT), and asks nobody.
-            expected, outcome = (
-                self.reference("fstat", opened.name),
-                self._mount("fstat", opened.name),
-            )
-            self._check(
-                outcome == expected or outcome.error in ("ESTALE", "ENOENT"),
-                f"fstat of a file without a name: {outcome}, {expected} on disk",
-            )
-            return
-        self._both("fstat", opened.name)
-
-    @rule(
-        name=names,
-        operation=st.sampled_from(
-            (
-                ("stat",),
-                ("get",),
-                ("get",),
-                ("access", os.F_OK),
-                ("access", os.W_OK),
-                ("access", os.X_OK),
-                ("chmod", 0o600),
-                ("utime",),
-                ("rmdir",),
-            )
-        ),
-    )
-    def look_at_upload(self, name: str, operation: tuple[Any, ...]) -> None:
-        self._both(operation[0], self._upload(name), *operation[1:])
-
-    @rule(name=names, length=offsets)
-    def truncate(self, name: str, length: int) -> None:
-        self._both("truncate", self._upload(name), length)
-
-    @rule(name=names)
-    def unlink(self, name: str) -> None:
-        self._both("unlink", self._upload(name))
+    @rule(name=names, operation=on_names)
+    def name(self, name: str, operation: tuple[Any, ...]) -> None:
+        if operation[0] == "rename":
+            self._both("rename", self._upload(name), self._upload(operation[1]))
+        else:
+            self._both(operation[0], self._upload(name), *operation[1:])
+        if operation[0] in ("unlink", "rename"):
+            self._list()
 
     @rule(name=names, data=pieces)
     def put(self, name: str, data: bytes) -> None:
         self._both("put", self._upload(name), data)
+        self._list()
 
-    @rule()
-    def list_uploads(self) -> None:
+    def _list(self) -> None:
         self.world.operations += 1
         outcome = self._mount("listdir", f"{self.root}/uploads")
         expected = self.reference("listdir", f"{self.root}/uploads")
@@ -507,9 +509,9 @@ class Uploads(RuleBasedStateMachine):
             f"listing: {outcome} on the mount, {expected} on disk",
         )
 
-    @rule(old=names, new=names)
-    def rename(self, old: str, new: str) -> None:
-        self._both("rename", self._upload(old), self._upload(new))
+    @invariant()
+    def count(self) -> None:
+        self.world.steps += 1
 
     # -- the end -----------------------------------------------------------
 
@@ -1074,7 +1076,7 @@ def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
         f"FLOWFS_MODEL_SEED={number} FLOWFS_MODEL_SEQUENCES={SEQUENCES} "
         f"FLOWFS_MODEL_STEPS={STEPS} FLOWFS_MODEL_BINDINGS={world.binding}"
     )
-    world.sequences = world.operations = 0
+    world.sequences = world.steps = world.operations = 0
     began = time.monotonic()
     try:
         run_state_machine_as_test(
@@ -1091,7 +1093,8 @@ def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
         )
     finally:
         say(
-            f"{world.sequences} sequences, {world.operations} operations, "
+            f"{world.sequences} sequences, {world.steps - world.sequences} steps, "
+            f"{world.operations} operations compared, "
             f"{time.monotonic() - began:.0f} s"
         )
 
@@ -1169,3 +1172,23 @@ def test_an_open_upload_without_a_name_can_be_cut_off(tried: Tried) -> None:
         assert tried("ftruncate", "writer", 4) is None
         assert tried("pread", "writer", 100, 0) == b"some"
         tried("close", "writer")
+
+
+def test_an_upload_is_listed_once_while_it_is_being_replaced(
+    service: EmbeddedService, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = world.group(False).id
+    fs = FlowFileSystem(service.endpoint, service.token, ttl=0.0)
+    uploads = fs.catalog.service.uploads
+    delete, seen, there = uploads.delete_file, [], []
+
+    def delete_late(group_id: str, file_id: str) -> None:
+        seen.append(fs.ls(f"groups/{group}/uploads", detail=False))
+        there.append([name for name, _ in world.uploads(group)])
+        delete(group_id, file_id)
+
+    monkeypatch.setattr(uploads, "delete_file", delete_late)
+    fs.pipe(f"groups/{group}/uploads/a", b"anew")
+    assert there == [["a", "a", GIVEN]]
+    assert seen == [[f"groups/{group}/uploads/{name}" for name in (GIVEN, "a")]]
+    assert sorted(world.uploads(group))[0] == ("a", b"anew")

@@ -73,13 +73,30 @@ class UploadCatalog:
         self._lock = threading.Lock()
         self._asked: dict[str, dict[str, str]] = {}  # group -> upload -> name asked for
         self._sending: dict[str, list[_Sending]] = {}
+        # group -> ids of what was there before, and of what of it is being replaced
+        self._replacing: dict[str, list[tuple[frozenset[str], frozenset[str]]]] = {}
         self._free = threading.Condition()
         self._busy: set[tuple[str, str]] = set()  # names that are being changed
 
     # -- looking -----------------------------------------------------------
 
     def listed(self, group_id: str, *, refresh: bool = False) -> list[FileRecord]:
-        """Return the uploads of a group, oldest first. One request, none while it is known."""
+        """Return the uploads of a group, oldest first. One request, none while it is known.
+
+        What is being replaced by this client goes as soon as what replaces it is there.
+        """
+        with self._lock:
+            replacing = list(self._replacing.get(group_id, ()))
+        records = self._all(group_id, refresh=refresh)
+        with self._lock:  # and what has begun while it was asked for
+            replacing += self._replacing.get(group_id, ())
+        for before, replaced in replacing:
+            come = {record.stored for record in records if record.id not in before}
+            records = [r for r in records if r.id not in replaced or r.stored not in come]
+        return records
+
+    def _all(self, group_id: str, *, refresh: bool) -> builtins.list[FileRecord]:
+        """Return the uploads as the service lists them."""
 
         def fetch() -> list[FileRecord]:
             with self._lock:
@@ -254,14 +271,16 @@ class UploadCatalog:
     ) -> FileRecord:
         # Only what is certainly this file under this name may be replaced: two names asked
         # for may be stored under one.
-        replaced = [
+        replaced = frozenset(
             r.id
             for r in listed
             if r.asked == raw_name or (r.asked is None and r.name == name and r.stored == raw_name)
-        ]
+        ) - {spare}
         sending = _Sending(raw_name, frozenset(r.id for r in listed))
+        replacing = (sending.before, replaced)
         with self._lock:
             self._sending.setdefault(group_id, []).append(sending)
+            self._replacing.setdefault(group_id, []).append(replacing)
         try:
             try:
                 made = self._service.uploads.upload_file(
@@ -279,10 +298,14 @@ class UploadCatalog:
                 self._forget_sending(group_id, sending)
             for file_id in replaced:
                 # The service may have replaced it itself.
-                if file_id not in (made["id"], spare):
+                if file_id != made["id"]:
                     self._delete_if_there(group_id, file_id)
         finally:
             self._forget(group_id)
+            with self._lock:
+                self._replacing[group_id].remove(replacing)
+                if not self._replacing[group_id]:
+                    del self._replacing[group_id]
         return upload_files([made], {made["id"]: raw_name})[0]
 
     def _delete(self, group_id: str, file_id: str) -> None:
@@ -305,7 +328,7 @@ class UploadCatalog:
         """Ask for a listing; names of uploads that somebody else has deleted are forgotten."""
         with self._lock:
             known = list(self._asked.get(group_id, ()))
-        listed = self.listed(group_id, refresh=True)
+        listed = self._all(group_id, refresh=True)
         there = {record.id for record in listed}
         with self._lock:
             asked = self._asked.get(group_id, {})
