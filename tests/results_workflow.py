@@ -47,10 +47,10 @@ if fail:
     sys.exit("this run was asked to fail")
 Path("results/deep/er").mkdir(parents=True, exist_ok=True)
 Path("table.csv").write_text("station,mean\\nHarbour,23.75\\nRidge,14.0\\n")
-Path("results/long.txt").write_text("".join(f"line {n} of many\\n" for n in range(60_000)))
+Path("results/long.txt").write_text("".join(f"line {n} of many\\n" for n in range(30_000)))
 Path("results/empty.txt").write_text("")
 Path("results/deep/er/random.bin").write_bytes(random.Random(1).randbytes(300_001))
-Path("results/deep/zeros.bin").write_bytes(bytes(1 << 20))
+Path("results/deep/zeros.bin").write_bytes(bytes(1 << 18))
 Path("results/odd name & gr\\u00f6\\u00dfe.txt").write_text("odd\\n")
 Path("results/-dash.txt").write_text("dash\\n")
 with sqlite3.connect("results/deep/stations.sqlite") as base:

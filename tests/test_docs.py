@@ -139,6 +139,14 @@ def test_every_place_of_the_tree_is_documented() -> None:
     assert {name for name in names if name not in readme} == set()
 
 
+def test_every_tool_of_the_page_has_a_test_and_every_test_of_a_tool_a_row() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "tools.md").read_text(), re.M)
+    tests = (ROOT / "tests" / "test_mount_tools.py").read_text()
+    tested = re.findall(r'^@tool\("([^"]+)"', tests, re.M)
+    assert len(rows) == len(set(rows)) > 40
+    assert set(rows) == set(tested)
+
+
 def test_every_error_of_the_readme_is_public() -> None:
     import flowfs
 

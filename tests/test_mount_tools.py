@@ -24,7 +24,6 @@ from flowfs.embedded import EmbeddedService
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
 
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
 tool = pytest.mark.tool
 
 
@@ -140,11 +139,21 @@ def world() -> Iterator[ResultsGroup]:
         made.close()
 
 
-@pytest.fixture(scope="module", params=BINDINGS[-1:], ids="-".join)
+# Every binding with every library that it works with, for what depends on it most.
+on_each_binding = pytest.mark.parametrize(
+    "mount",
+    [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")],
+    ids="-".join,
+    indirect=True,
+    scope="module",
+)
+
+
+@pytest.fixture(scope="module", params=[("mfusepy", "fuse3")], ids="-".join)
 def mount(request: pytest.FixtureRequest, world: ResultsGroup) -> Iterator[Path]:
     binding, library = request.param
     pytest.importorskip("fuse" if binding == "fusepy" else "mfusepy")
-    with mounted(world.service, ttl=0.05, fuse=binding, library=library) as directory:
+    with mounted(world.service, ttl=0.5, fuse=binding, library=library) as directory:
         yield directory
 
 
@@ -273,7 +282,7 @@ def test_head_reads_the_beginning(shown: Place) -> None:
 def test_tail_reads_the_end(shown: Place) -> None:
     text = shown.bytes_of("results/long.txt").decode()
     assert shown.ok("tail -n 2 $O/results/long.txt") == "".join(text.splitlines(True)[-2:])
-    assert shown.ok("tail -c +1000001 $O/results/long.txt") == text[1000000:]
+    assert shown.ok("tail -c +400001 $O/results/long.txt") == text[400000:]
 
 
 @tool("tail -f", "tail")
@@ -301,7 +310,7 @@ def test_less_pages_through_a_result(shown: Place) -> None:
     with shown.terminal("less", shown.outputs / "results/long.txt") as less:
         less.await_text("line 28 of many")
         less.type("G")
-        less.await_text("line 59999 of many")
+        less.await_text("line 29999 of many")
         less.type("?line 4321 of\r")
         less.await_text("line 4322 of many")
         less.type("q")
@@ -324,7 +333,7 @@ def test_grep_r_meets_a_result_under_both_its_names(shown: Place) -> None:
 def test_wc_counts(shown: Place) -> None:
     text = shown.bytes_of("results/long.txt")
     counted = shown.ok("wc $O/results/long.txt").split()[:3]
-    assert list(map(int, counted)) == [60000, 240000, len(text)]
+    assert list(map(int, counted)) == [30000, 120000, len(text)]
     assert shown.ok("wc -c < $O/results/deep/er/random.bin") == "300001\n"
 
 
@@ -353,12 +362,12 @@ def test_diff_and_cmp_compare(shown: Place) -> None:
 
 
 def started(desk: Place, script: str) -> int:
-    """How many runs a script starts that must succeed; `$T/args.json` has arguments."""
+    """How many runs a script starts that must succeed; `$T/args.json` has arguments of one."""
 
     def listed() -> list[dict[str, Any]]:
         return list(desk.rest.get(f"groups/{desk.id}/runs")["runs"])
 
-    (desk.tmp / "args.json").write_text('{"sleeptime": 0}\n')
+    (desk.tmp / "args.json").write_text('{"fail": true}\n')
     before = len(listed())
     desk.ok(script)
     return len(listed()) - before
@@ -372,7 +381,7 @@ def test_cp_copies_both_ways(desk: Place) -> None:
     assert desk.upload_bytes("long.txt") == desk.bytes_of("results/long.txt")
     assert desk.upload_bytes("kept.txt") == desk.bytes_of("results/long.txt")
     assert desk.upload_bytes("note.txt") == desk.bytes_of("table.csv")
-    assert started(desk, "cp $T/args.json runs/new; cp $R/arguments.json runs/new") == 2
+    assert started(desk, "cp $T/args.json runs/new") == 1
     desk.fails("cp $T/long.txt $O/table.csv", "Operation not permitted")
     desk.fails("cp $T/long.txt $O/more.txt", "Operation not permitted")
     desk.fails("cp -r $T/run $U/", "Operation not permitted")
@@ -394,6 +403,7 @@ def test_cp_a_keeps_links_and_times_of_what_it_takes_away(desk: Place) -> None:
 
 
 @tool("mv", "mv")
+@on_each_binding
 def test_mv_of_uploads_and_runs(desk: Place) -> None:
     desk.ok("echo in > $T/in.txt && mv $T/in.txt $U/ && ! test -e $T/in.txt")
     assert desk.upload_bytes("in.txt") == b"in\n"
@@ -409,6 +419,9 @@ def test_mv_of_uploads_and_runs(desk: Place) -> None:
     desk.fails("mv $T/out.txt runs/new", "Operation not permitted")
     desk.fails("mv group.json other.json", "Operation not permitted")
     desk.fails("mv $O/table.csv $O/other.csv", "Operation not permitted")
+    desk.fails("mv $A $T/active", "Device or resource busy")
+    assert desk.rest.run(desk.world.active["id"])["state"] == "RUNNING"
+    desk.ok("test -e $A/cancel && cmp $A/handle.json $T/active/handle.json")
     desk.succeed()
     desk.ok("mv $R $T/run")
     assert desk.rest.request("GET", f"runs/{desk.done['id']}").status_code == 404
@@ -416,6 +429,7 @@ def test_mv_of_uploads_and_runs(desk: Place) -> None:
 
 
 @tool("rm", "rm")
+@on_each_binding
 def test_rm_of_uploads_runs_and_what_cannot_go(desk: Place) -> None:
     desk.ok("rm $U/note.txt")
     assert desk.upload_names() == []
@@ -440,12 +454,14 @@ def test_tar_packs_and_unpacks(desk: Place) -> None:
     desk.ok("diff -r --no-dereference . $T/copy")
     assert len(desk.ok("tar tzf $R/archive.tar.gz").splitlines()) == len(RESULTS)
     assert desk.ok("tar xzOf $R/archive.tar.gz table.csv").encode() == desk.bytes_of("table.csv")
+    desk.ok("tar xzf $R/archive.tar.gz -C $U table.csv")
+    assert desk.upload_bytes("table.csv") == desk.bytes_of("table.csv")
 
 
 @tool("tar -S", "tar")
 def test_tar_of_sparse_files_takes_zeros_for_what_they_are(shown: Place) -> None:
     shown.ok("mkdir $T/copy && tar cS -C $R . | tar x -C $T/copy && diff -r $R $T/copy")
-    assert (shown.tmp / "copy/outputs/results/deep/zeros.bin").read_bytes() == bytes(1 << 20)
+    assert (shown.tmp / "copy/outputs/results/deep/zeros.bin").read_bytes() == bytes(1 << 18)
 
 
 @tool("rsync", "rsync")
@@ -464,7 +480,6 @@ def test_rsync_takes_away_once_and_brings_uploads(desk: Place) -> None:
     desk.ok("rm $T/in/two.txt; rsync -rc --delete $T/in/ $U/")
     assert desk.upload_names() == ["one.txt"]
     assert started(desk, "rsync --inplace $T/args.json runs/new") == 1
-    assert started(desk, "rsync -a --inplace $T/args.json runs/new") == 1
     desk.fails("rsync -a $T/args.json runs/new", "Operation not permitted", 23)
 
 
@@ -556,6 +571,7 @@ def test_touch_makes_an_empty_upload_and_leaves_times_to_the_service(desk: Place
 
 
 @tool("truncate", "truncate")
+@on_each_binding
 def test_truncate_cuts_an_upload_off(desk: Place) -> None:
     desk.ok("truncate -s 4 $U/note.txt; truncate -s 3 $U/new.txt")
     assert desk.upload_bytes("note.txt") == b"one\n"
@@ -608,7 +624,7 @@ def test_vim_saves_an_upload(desk: Place, settings: str) -> None:
 def test_vim_starts_a_run(desk: Place) -> None:
     with desk.terminal("vim", desk.path / "runs" / "new") as vim:
         vim.await_text("new")
-        vim.type('i{"sleeptime": 0}\x1b:wq\r')
+        vim.type('i{"fail": true}\x1b:wq\r')
         assert vim.ended() == 0, vim.screen
     assert len(desk.rest.get(f"groups/{desk.id}/runs")["runs"]) == 1
 
@@ -645,6 +661,7 @@ def test_vim_keeps_a_backup_beside_an_upload(desk: Place, copying: str) -> None:
 @tool("vim", "vim")
 def test_vim_shows_a_result_and_cannot_save_it(shown: Place) -> None:
     with shown.terminal("vim", shown.outputs / "table.csv") as vim:
+        vim.await_text("[readonly]")
         vim.await_text("Harbour")
         vim.type("onew\x1b:w!\r")
         vim.await_text("for writing")  # E166 or E212, by the version
@@ -683,7 +700,7 @@ def test_nano_shows_a_result_and_cannot_save_it(shown: Place) -> None:
     assert shown.ok("cat $O/table.csv").encode() == shown.bytes_of("table.csv")
 
 
-@tool("git", "git")
+@tool("git status", "git")
 def test_git_status_of_a_run_is_clean_and_nothing_is_written(shown: Place) -> None:
     as_someone = "git -c user.name=a -c user.email=a@example.org"
     shown.fails("git -C $R status", "not a git repository", 128)
@@ -735,6 +752,7 @@ def test_gio_does_as_file_managers_do(desk: Place) -> None:
 
 
 @tool("flock", "flock")
+@on_each_binding
 def test_flock_locks_among_the_users_of_one_mount(desk: Place) -> None:
     assert (
         desk.ok("flock $U/note.txt echo locked; flock -s $O/table.csv echo locked")
@@ -780,7 +798,7 @@ print(select.select([watch], [], [], 0)[0])
 def test_pythons_open_reads_and_writes(desk: Place) -> None:
     desk.python("""
 with open(O + "/results/long.txt", newline="") as file:
-    assert sum(1 for _ in file) == 60000
+    assert sum(1 for _ in file) == 30000
 with open(O + "/results/deep/er/random.bin", "rb") as file:
     whole = file.read()
     assert len(whole) == 300001
@@ -806,6 +824,7 @@ with open(U + "/new.txt", "x") as file:
 
 
 @tool("os")
+@on_each_binding
 def test_pythons_os_looks_and_changes(desk: Place) -> None:
     desk.python("""
 assert {"archive.tar.gz", "arguments.json", "handle.json"} < set(os.listdir(R))
@@ -886,6 +905,7 @@ assert not os.path.exists(R)
 
 
 @tool("mmap")
+@on_each_binding
 def test_pythons_mmap_reads_results(desk: Place) -> None:
     desk.succeed()
     desk.python("""
@@ -898,11 +918,12 @@ for name in ("handle.json", "outputs/table.csv", "outputs/results/deep/er/random
 archive = mapped(R + "/archive.tar.gz")  # nobody has read it yet
 assert b"Harbour" in gzip.decompress(archive)
 # What changes is read past the kernel's cache, and cannot be shared.
-try:
-    mapped(A + "/handle.json")
-    raise AssertionError
-except OSError as error:
-    assert error.errno == errno.ENODEV
+for path in (A + "/handle.json", A + "/../../runs.jsonl"):
+    try:
+        mapped(path)
+        raise AssertionError(path)
+    except OSError as error:
+        assert error.errno == errno.ENODEV
 with open(A + "/handle.json", "rb") as file:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as memory:
         assert b"RUNNING" in memory[:]
