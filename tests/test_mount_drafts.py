@@ -12,8 +12,8 @@ from standin import Asked, Reply, StandIn
 from support import wait_until
 
 from flowfs import FlowFileSystem
-from flowfs.errors import BadReply, FlowError, NotFound, TooLarge
-from flowfs.fuse import drafts as drafts_module
+from flowfs.errors import AccessDenied, BadReply, FlowError, NotFound, TooLarge
+from flowfs.fuse import resting
 from flowfs.fuse.drafts import DraftHandle, Drafts
 from flowfs.tree import Node
 
@@ -111,36 +111,41 @@ def test_what_somebody_else_has_replaced_is_fetched(
     assert downloads(server) == 1
 
 
+def rested(drafts: Drafts) -> list[str]:
+    return [path.rpartition("/")[2] for path in drafts._resting.paths]
+
+
 def test_few_files_rest_and_not_for_long(
-    server: StandIn, drafts: Drafts, at: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    fs: FlowFileSystem, at: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drafts_module, "_RESTING", 3)
-    monkeypatch.setattr(drafts_module, "_RESTING_BYTES", 100)
+    monkeypatch.setattr(resting, "_FILES", 3)
+    monkeypatch.setattr(resting, "_BYTES", 100)
+    drafts = Drafts(fs, clock)
     for number in range(5):
         write(drafts, at(f"f{number}"), b"x" * 10)
-    assert [path[-2:] for path in drafts._resting] == ["f2", "f3", "f4"]
+    assert rested(drafts) == ["f2", "f3", "f4"]
     write(drafts, at("large"), b"x" * 75)
-    assert [path.rpartition("/")[2] for path in drafts._resting] == ["f3", "f4", "large"]
+    assert rested(drafts) == ["f3", "f4", "large"]
     write(drafts, at("larger"), b"x" * 101)
-    assert len(drafts._resting) == 3
+    assert rested(drafts) == ["f3", "f4", "large"]
     write(drafts, at("f4"), b"y" * 10)
-    assert [path.rpartition("/")[2] for path in drafts._resting] == ["f3", "large", "f4"]
+    assert rested(drafts) == ["f3", "large", "f4"]
     clock.now = 9.0
-    drafts._end_rest()
-    assert len(drafts._resting) == 3
+    drafts._resting.drop_old()
+    assert len(rested(drafts)) == 3
     clock.now = 11.0
-    drafts._end_rest()
-    assert not drafts._resting
+    drafts._resting.drop_old()
+    assert rested(drafts) == []
 
 
 def test_the_files_that_rest_are_dropped_by_themselves(
     drafts: Drafts, at: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drafts_module, "_REST", 0.05)
+    monkeypatch.setattr(resting, "_REST", 0.05)
     write(drafts, at("a"), b"x")
-    assert drafts._resting
+    assert rested(drafts) == ["a"]
     clock.now = 1.0
-    wait_until(lambda: not drafts._resting, LONG, "the end of its rest")
+    wait_until(lambda: not rested(drafts), LONG, "the end of its rest")
 
 
 def test_what_was_not_stored_does_not_rest(server: StandIn, drafts: Drafts, at: Place) -> None:
@@ -151,7 +156,7 @@ def test_what_was_not_stored_does_not_rest(server: StandIn, drafts: Drafts, at: 
         with pytest.raises(TooLarge):
             handle.flush(None)
     handle.release()
-    assert not drafts._resting
+    assert rested(drafts) == []
     assert drafts.peek(at("a").path) is None
     assert server.count("POST", "/uploads/.*") == 1
 
@@ -216,10 +221,38 @@ def test_a_removal_waits_for_what_is_being_sent_and_then_removes_it(
         assert came.wait(LONG)
         removing = pool.submit(drafts.remove, at("a"))
         go_on.set()
-        removed = removing.result(LONG)
+        removing.result(LONG)
         writing.result(LONG)
-    assert removed is not None
-    assert removed.on_service()
+    assert stored(server) == {}
+
+
+def test_a_removal_that_is_refused_takes_nothing_from_who_writes(
+    server: StandIn, drafts: Drafts, at: Place
+) -> None:
+    write(drafts, at("a"), b"one")
+    handle = DraftHandle(drafts, drafts.open(at("a")))
+    handle.write(b"two", 0)
+    server.on("DELETE", "/uploads/.*", Reply(403), None)
+    with pytest.raises(AccessDenied):
+        drafts.remove(at("a"))
+    handle.flush(None)
+    assert stored(server) == {"a": b"two"}
+    drafts.remove(at("a"))
+    handle.write(b"three", 0)
+    handle.flush(None)
+    handle.release()
+    assert stored(server) == {}
+
+
+def test_what_was_never_sent_is_removed_for_nothing(
+    server: StandIn, drafts: Drafts, at: Place
+) -> None:
+    draft = drafts.open(at("a"), new=True)
+    drafts.remove(at("a"))
+    drafts.close(draft)
+    with pytest.raises(NotFound):
+        drafts.remove(at("a"))
+    assert server.count("POST|DELETE") == 0
 
 
 def test_what_replaces_a_file_that_is_open_is_not_overwritten_by_it(

@@ -56,11 +56,8 @@ class Changing(Served):
         node = self._visible(path)
         self._changing(node.path)
         if node.kind is tree.UPLOAD:
-            draft = self._drafts.remove(node)
+            self._drafts.remove(node)
             self._handles.removed(node.path)
-            if draft is None or draft.on_service():
-                group_id = self._entries.group_id(node)
-                self._fs.catalog.delete_upload(group_id, node.names["upload"])
             return 0
         self._check_run_below(node)
         self._deletions.unlink(node)

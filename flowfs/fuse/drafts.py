@@ -5,26 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from flowfs.catalog import FileRecord
 from flowfs.errors import NotFound, describe, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.draft import Draft, raw_name
 from flowfs.fuse.handles import Handle
+from flowfs.fuse.resting import Resting
 from flowfs.tree import Node
 
 __all__ = ["DraftHandle", "Drafts", "FollowingHandle"]
 
 logger = logging.getLogger("flowfs.mount")
 
-# Drafts that nobody has open any more: their bytes are at hand where one is renamed, or added
-# to, right after it was closed.
-_RESTING = 32
-_RESTING_BYTES = 1 << 28
-_REST = 10.0  # seconds
 _NAMES_TOLD = 10_000
 _SENDERS = 4  # at once, at the end
 
@@ -146,13 +141,11 @@ class Drafts:
 
     def __init__(self, fs: FlowFileSystem, clock: Callable[[], float] = time.monotonic) -> None:
         self._fs = fs
-        self._clock = clock
         # Taken after the lock of a draft, never the other way round.
         self._lock = threading.Lock()
         self._drafts: dict[str, Draft] = {}
         self._followers: dict[str, set[FollowingHandle]] = {}
-        self._resting: OrderedDict[str, tuple[Draft, float]] = OrderedDict()  # until when
-        self._timer: threading.Timer | None = None
+        self._resting = Resting(fs.content.room.size, clock)
         self._told: set[str] = set()
 
     def peek(self, path: str) -> Draft | None:
@@ -176,7 +169,7 @@ class Drafts:
         new : bool
             Whether the file is not there yet: it is made, empty.
         """
-        rested = self._take_rested(node.path)
+        rested = self._resting.take(node.path)
         if rested is not None and (new or not rested.is_what_the_service_has()):
             rested.drop()
             rested = None
@@ -257,7 +250,7 @@ class Drafts:
                 if unused and self._drafts.get(draft.node.path) is draft:
                     del self._drafts[draft.node.path]
             if unused:
-                self._rest(draft)
+                self._resting.keep(draft)
 
     def truncate(self, node: Node, length: int) -> None:
         """Cut off a file by its path: sent at once, unless it is open for writing.
@@ -273,15 +266,48 @@ class Drafts:
         finally:
             self.close(draft)
 
-    def remove(self, node: Node) -> Draft | None:
-        """Drop the draft of a file that is removed, and return it if there was one."""
-        self._forget(node.path)
+    def remove(self, node: Node) -> None:
+        """Delete an upload, sent or not; who has it open goes on with it, to nowhere.
+
+        Costs a request, unless nothing of it has been sent.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        FlowError
+            As the service says: it is there as before.
+        """
+        draft = self.join(node.path, writes=False)
+        if draft is None:
+            self._delete(node)
+            self._unname(node.path)
+            return
+        try:
+            with draft.lock:
+                if self.peek(node.path) is not draft:
+                    raise failure(NotFound, "has been renamed", node.path)
+                # What is being sent has been; what comes later is not sent any more.
+                if draft.on_service():
+                    with suppress(NotFound):
+                        self._delete(node)
+                self._unname(node.path)
+                draft.discard()
+        finally:
+            self.close(draft, writes=False)
+
+    def _delete(self, node: Node) -> None:
+        group_id = self._fs.entries.group_id(node)
+        self._fs.catalog.delete_upload(group_id, node.names["upload"])
+
+    def _unname(self, path: str) -> None:
+        """Take its name from whatever has it."""
+        self._resting.drop(path)
         with self._lock:
-            draft = self._drafts.pop(node.path, None)
-            self._lead(node.path, "")
+            draft = self._drafts.pop(path, None)
+            self._lead(path, "")
         if draft is not None:
             draft.discard()
-        return draft
 
     def rename(self, old: Node, new: Node) -> None:
         """Give an upload another name in its group; what has that name is replaced.
@@ -314,7 +340,7 @@ class Drafts:
                     self._lead(old.path, new.path)
                 if target is not None:
                     target.discard()
-            self._forget(new.path)
+            self._resting.drop(new.path)
         finally:
             if target is not None:
                 self.close(target)
@@ -364,57 +390,6 @@ class Drafts:
             done.wait_for(lambda: not pending, seconds)
             for draft in pending.values():
                 logger.error("not uploaded within %g s: %s", seconds, draft.node.path)
-
-    # -- what was closed just now ------------------------------------------
-
-    def _rest(self, draft: Draft) -> None:
-        """Keep the file of a draft that nobody has open, for a while."""
-        size = draft.worth_keeping
-        bound = min(_RESTING_BYTES, self._fs.content.room.size)
-        if size is None or size > bound:
-            draft.drop()
-            return
-        with self._lock:
-            path = draft.node.path
-            before = self._resting.pop(path, None)
-            dropped = [] if before is None else [before[0]]
-            self._resting[path] = (draft, self._clock() + _REST)
-            while len(self._resting) > _RESTING or self._resting_bytes() > bound:
-                dropped.append(self._resting.popitem(last=False)[1][0])
-            self._wake_later()
-        for one in dropped:
-            one.drop()
-
-    def _resting_bytes(self) -> int:
-        return sum(draft.size or 0 for draft, _ in self._resting.values())
-
-    def _take_rested(self, path: str) -> Draft | None:
-        with self._lock:
-            rested = self._resting.pop(path, None)
-        return None if rested is None else rested[0]
-
-    def _forget(self, path: str) -> None:
-        rested = self._take_rested(path)
-        if rested is not None:
-            rested.drop()
-
-    def _wake_later(self) -> None:
-        """Have what has rested long enough dropped; the lock is held."""
-        if self._timer is None:
-            self._timer = threading.Timer(_REST, self._end_rest)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _end_rest(self) -> None:
-        now, over = self._clock(), []
-        with self._lock:
-            self._timer = None
-            while self._resting and next(iter(self._resting.values()))[1] <= now:
-                over.append(self._resting.popitem(last=False)[1][0])
-            if self._resting:
-                self._wake_later()
-        for draft in over:
-            draft.drop()
 
     # -- names -------------------------------------------------------------
 
