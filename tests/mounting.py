@@ -30,6 +30,7 @@ __all__ = [
     "is_running",
     "mounted",
     "mounted_in_background",
+    "mountpoint",
     "serve_mount",
 ]
 
@@ -198,6 +199,19 @@ def mounted_in_background(
             os.kill(told["pid"], signal.SIGKILL)
         if is_mounted(directory):
             subprocess.run(["umount", "-l", directory], capture_output=True, timeout=_PATIENCE)
+
+
+@contextlib.contextmanager
+def mountpoint(place: Path) -> Iterator[Path]:
+    """Make a directory to mount on, of which nothing is left that should not have been mounted."""
+    directory = place / "mnt"
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        if is_mounted(directory):
+            # Without that, whoever clears the directories of tests away would go through it.
+            flowfs("umount", "--lazy", directory)
 
 
 def is_running(pid: int) -> bool:

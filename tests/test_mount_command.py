@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import command_environment, flowfs, is_mounted, mounted, serve_mount
+from mounting import command_environment, flowfs, is_mounted, mounted, mountpoint, serve_mount
 from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService, sample
@@ -29,10 +29,9 @@ def ended(service: EmbeddedService) -> Iterator[str]:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    place = tmp_path / "mnt"
-    place.mkdir()
-    return place
+def directory(tmp_path: Path) -> Iterator[Path]:
+    with mountpoint(tmp_path) as place:
+        yield place
 
 
 def sh(script: str, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:

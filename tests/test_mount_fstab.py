@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import command_environment, is_mounted
+from mounting import command_environment, is_mounted, mountpoint
 
 from flowfs.embedded import EmbeddedService
 
@@ -22,11 +22,8 @@ LINK = Path("/sbin/mount.fuse.flowfs")
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "mnt"
-    place.mkdir()
-    yield place
-    if is_mounted(place):
-        subprocess.run(["umount", "-l", place], check=False)
+    with mountpoint(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from mounting import (
     is_mounted,
     is_running,
     mounted_in_background,
+    mountpoint,
     serve_mount,
 )
 from standin import Reply, StandIn
@@ -40,10 +41,9 @@ DATA = b"0123456789abcdef" * 16384  # bytes of a result, too many for a small fi
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    place = tmp_path / "mnt"
-    place.mkdir()
-    return place
+def directory(tmp_path: Path) -> Iterator[Path]:
+    with mountpoint(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture(autouse=True)

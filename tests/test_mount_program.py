@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import Address, command_environment, is_mounted, is_running
+from mounting import Address, command_environment, is_mounted, is_running, mountpoint
 from standin import Reply, StandIn
 from support import wait_until
 
@@ -31,10 +31,9 @@ def _registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    place = tmp_path / "mnt"
-    place.mkdir()
-    return place
+def directory(tmp_path: Path) -> Iterator[Path]:
+    with mountpoint(tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
