@@ -396,6 +396,30 @@ def test_what_hangs_elsewhere_than_in_a_request_does_not_hold_up_the_end(
         assert "still hangs" in log.read_text()
 
 
+@pytest.mark.parametrize("how", ["signal", "umount"])
+def test_a_mount_whose_directory_has_been_moved_ends_like_any_other(
+    service: EmbeddedService, tmp_path: Path, registry: Path, how: str
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    with mountpoint(before) as directory, mounted_in_background(service, directory) as told:
+        before.rename(after)
+        try:
+            assert at(after / "mnt")["pid"] == told["pid"]
+            assert [line for line in lines() if line.directory == str(directory)] == []
+            if how == "umount":
+                assert flowfs("umount", after / "mnt").returncode == 0
+                assert not is_running(told["pid"])
+            else:
+                os.kill(told["pid"], signal.SIGTERM)
+                wait_until(ended(told["pid"]), SOON, "its end")
+            assert not is_mounted(after / "mnt")
+            assert list(registry.iterdir()) == []
+        finally:
+            if is_mounted(after / "mnt"):
+                subprocess.run(["umount", "-l", after / "mnt"])
+
+
 # -- mounts whose process has died -----------------------------------------
 
 

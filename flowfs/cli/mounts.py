@@ -45,12 +45,11 @@ def lines() -> list[Line]:
 
     there = {one.directory: one for one in mounts() if one.type == TYPE}
     answered = states(there)
-    written = registry.records()
+    shown = set()
     found = []
     for directory, one in there.items():
-        record = next(
-            (record for record in reversed(written) if record.directory == directory), None
-        )
+        record = registry.find(directory, one.number)
+        shown.add(record)
         found.append(
             Line(
                 directory,
@@ -61,8 +60,8 @@ def lines() -> list[Line]:
                 record.log if record else "",
             )
         )
-    for record in written:
-        if record.directory in there:
+    for record in registry.records():
+        if record in shown:
             continue
         if record.running:
             found.append(

@@ -30,6 +30,8 @@ from flowfs.fuse.log import conceal, start_log
 from flowfs.fuse.mountpoint import check_device, check_directory
 from flowfs.fuse.operations import Operations
 from flowfs.fuse.settings import Settings
+from flowfs.fuse.table import DEAD, mounts_at, moved, states
+from flowfs.fuse.unmounting import detach
 
 __all__ = ["Ready", "serve"]
 
@@ -140,12 +142,17 @@ def _serve(
     url = fs.unstrip_protocol(prepared.root)
     told = Ready(url, directory, pid, settings.log.target, tuple(prepared.notes))
 
+    numbers: list[int] = []
+
     def began() -> None:
         said.pass_on()
         ending.began(binding.leaver())
         started = registry.started_at(pid) or 0
+        numbers.extend(one.number for one in mounts_at(directory)[-1:])
         registry.remember(
-            registry.Record(directory, url, pid, started, time.time(), settings.log.target)
+            registry.Record(
+                directory, url, pid, started, time.time(), settings.log.target, *numbers
+            )
         )
         for note in prepared.notes:
             logger.info("%s", note)
@@ -166,6 +173,10 @@ def _serve(
                 kind = AccessDenied if _REFUSED.search(said.text) else FlowError
                 raise failure(kind, f"cannot mount there: {said.text}", error.filename) from None
     finally:
+        # libfuse unmounts by the name that the directory had, and it may have been moved.
+        for left in filter(None, map(moved, numbers)):
+            if states([left])[left] == DEAD:  # else another has the number by now
+                detach(left, True)
         registry.forget(pid)
     logger.info("no longer mounted on %s", directory)
 

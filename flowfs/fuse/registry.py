@@ -37,6 +37,8 @@ class Record:
         When it was mounted, in seconds since the epoch.
     log : str
         Where it logs to.
+    number : int
+        The mount's own in the kernel's table, wherever it has been moved to.
     """
 
     directory: str
@@ -45,6 +47,7 @@ class Record:
     started: int
     since: float
     log: str = ""
+    number: int = 0
 
     @property
     def running(self) -> bool:
@@ -113,9 +116,21 @@ def records() -> list[Record]:
     return sorted(found.values(), key=lambda record: record.since)
 
 
-def find(directory: str) -> Record | None:
-    """Return what is written down of the newest mount on a directory; None if nothing is."""
-    there = [record for record in records() if record.directory == directory]
+def find(directory: str, number: int | None = None) -> Record | None:
+    """Return what is written down of the newest mount on a directory; None if nothing is.
+
+    Parameters
+    ----------
+    directory : str
+        Where it is, or was when it was mounted.
+    number : int, optional
+        The mount's own, by which it is known when it has been moved.
+    """
+    there = [
+        record
+        for record in records()
+        if record.directory == directory or (number and record.number == number)
+    ]
     running = [record for record in there if record.running]
     newest = running or there
     return newest[-1] if newest else None
@@ -131,6 +146,7 @@ def _read(file: Path) -> Record | None:
             started=int(document["started"]),
             since=float(document["since"]),
             log=str(document.get("log", "")),
+            number=int(document.get("number", 0)),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None  # of another version, or being removed

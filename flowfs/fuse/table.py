@@ -25,6 +25,7 @@ __all__ = [
     "Mount",
     "mounts",
     "mounts_at",
+    "moved",
     "place",
     "states",
 ]
@@ -63,11 +64,14 @@ class Mount:
         Where.
     type : str
         ``fuse.flowfs`` for flowfs.
+    number : int
+        The kernel's; another than that of anything else that is mounted.
     """
 
     source: str
     directory: str
     type: str
+    number: int
 
 
 def mounts() -> list[Mount]:
@@ -82,15 +86,29 @@ def mounts_at(path: str) -> list[Mount]:
 
 def _all() -> list[Mount]:
     found = []
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
-            source, directory, type_of = map(_unescaped, line.split(" ")[:3])
-            found.append(Mount(source, directory, type_of))
+            # Of the first part there are more or fewer fields.
+            first, _, second = line.rstrip("\n").partition(" - ")
+            number, directory = first.split(" ")[0], first.split(" ")[4]
+            type_of, source = second.split(" ")[:2]
+            found.append(
+                Mount(_unescaped(source), _unescaped(directory), _unescaped(type_of), int(number))
+            )
     return found
 
 
 def _unescaped(value: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), value)
+
+
+def moved(number: int) -> str | None:
+    """Return where a mount of flowfs is by now, given its number; None if it is nowhere.
+
+    It moves with the directories that it is in.
+    """
+    there = (one for one in mounts() if one.number == number and one.type == TYPE)
+    return next((one.directory for one in there), None)
 
 
 def place(directory: str) -> str:

@@ -51,7 +51,7 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
         raise failure(
             InvalidArguments, f"what is mounted there is not of flowfs: {there[-1].type}", path
         )
-    record = registry.find(path)
+    record = registry.find(path, there[-1].number)
     complaint = detach(path, lazy)
     if _is_busy(complaint) and record is not None and record.running:
         using = users(path)
