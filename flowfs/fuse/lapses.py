@@ -15,7 +15,7 @@ from flowfs.service import Session
 __all__ = ["Lapses"]
 
 _LAST = 1.5  # seconds
-_BOUND = 1000  # threads of programs
+_BOUND = 2000  # threads and places
 _ENOUGH = 2  # places that a thread has waited for in vain, after which it waits for no other
 
 
@@ -37,8 +37,9 @@ class Lapses:
     programs ask more than once; and what could not be read ahead is read once more. Each time
     would be one more deadline. So for a second and a half after a thread of a program has
     waited in vain, no more requests are made for it: for the same place and those on the way
-    to it or below it, and after two places for any. What is known it is shown all the same.
-    Others, and whoever comes next, are not concerned; a change that succeeds ends it.
+    to it or below it, and after two places for any. Others get the same answer for the same
+    place alone: the kernel has them wait for each other, and so for one deadline after the
+    other. What is known is shown all the same, and a change that succeeds ends it.
 
     Thread-safe.
 
@@ -51,7 +52,8 @@ class Lapses:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = threading.Lock()
-        self._lapses: OrderedDict[int, _Lapse] = OrderedDict()
+        # By thread, and by place.
+        self._lapses: OrderedDict[int | str, _Lapse] = OrderedDict()
 
     @contextlib.contextmanager
     def bounding(self, thread: int, path: str) -> Iterator[None]:
@@ -66,22 +68,27 @@ class Lapses:
         path : str
             Which place.
         """
-        lapse = self._recent(thread) if self._lapses else None
+        lapse, same = self._recent(thread), self._recent(path)
         if lapse is not None and (lapse.count >= _ENOUGH or _on_one_way(lapse.path, path)):
-            with self._session.underway.refusing(lapse.error):
+            same = lapse
+        if same is not None:
+            with self._session.underway.refusing(same.error):
                 yield
             return
         try:
             yield
         except FlowError as error:
-            if thread and _no_answer(error):
-                count = 1 if lapse is None else lapse.count + 1
-                self._note(thread, path, error, count)
+            if _no_answer(error):
+                self._note(path, path, error, 1)
+                if thread:
+                    self._note(thread, path, error, 1 if lapse is None else lapse.count + 1)
             raise
 
-    def _recent(self, thread: int) -> _Lapse | None:
+    def _recent(self, key: int | str) -> _Lapse | None:
+        if not self._lapses:  # as nearly always
+            return None
         with self._lock:
-            lapse = self._lapses.get(thread)
+            lapse = self._lapses.get(key)
         if (
             lapse is None
             or time.monotonic() > lapse.at + _LAST
@@ -90,11 +97,11 @@ class Lapses:
             return None
         return lapse
 
-    def _note(self, thread: int, path: str, error: FlowError, count: int) -> None:
+    def _note(self, key: int | str, path: str, error: FlowError, count: int) -> None:
         with self._lock:
             changes = self._session.underway.changes
-            self._lapses[thread] = _Lapse(error, time.monotonic(), changes, path, count)
-            self._lapses.move_to_end(thread)
+            self._lapses[key] = _Lapse(error, time.monotonic(), changes, path, count)
+            self._lapses.move_to_end(key)
             if len(self._lapses) > _BOUND:
                 self._lapses.popitem(last=False)
 
