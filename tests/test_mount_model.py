@@ -45,7 +45,6 @@ from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     consumes,
-    invariant,
     multiple,
     rule,
     run_state_machine_as_test,
@@ -84,6 +83,7 @@ TTL = 0.5  # seconds for which the mount believes a listing; one's own changes a
 MARKS_LAST = 10.0  # seconds after the last unlink; then what was unlinked of a run is back
 MAX_RUNS = 4  # in one sequence: each is a process
 LONG = 600  # seconds
+SLEEPTIMES = (0, LONG)  # of the runs that are there
 
 # -- what is tried ---------------------------------------------------------
 
@@ -220,6 +220,10 @@ places = st.builds(Place, st.sampled_from(PLACES), st.integers(0, 3), st.sampled
 runs = st.integers(0, 3)
 
 
+reasons = st.sampled_from((b"enough", b" ", b"\n", b"too long\n", b"two\nlines\n"))
+looks = st.sampled_from(("stat", "listdir", "readlink", "get", "get", "getxattr"))
+
+
 def _document(form: int, arguments: dict[str, Any], indent: int | None) -> bytes:
     listed = [{"name": name, "value": value} for name, value in arguments.items()]
     document: Any = (arguments, listed, {"arguments": listed})[form]
@@ -283,12 +287,12 @@ def listed(names: list[str]) -> list[str]:
 
 @dataclass
 class Prepared:
-    """A group: its uploads, the id of the one that arguments name, and the run in it."""
+    """A group: its uploads, the id of the one that arguments name, a run and one that goes on."""
 
     id: str
     uploads: dict[str, bytes]
     given: str
-    run: str
+    runs: tuple[str, ...]
 
 
 class World:
@@ -314,7 +318,7 @@ class World:
 
     def group(self, with_run: bool) -> Prepared:
         """Return a group that nobody has looked at."""
-        # The run of the next one goes on while this one is used.
+        # The runs of the next one go on while this one is used.
         ready = self._ready[with_run]
         while len(ready) < 1 + with_run:
             ready.append(self._prepare(with_run))
@@ -330,10 +334,13 @@ class World:
         for name, data in uploads.items():
             sent = self.rest.request("POST", f"uploads/{group}/files", files={"file": (name, data)})
             ids[name] = str(sent.json()["id"])
-        given, run = ids[GIVEN], ""
-        if with_run:
-            run = self.rest.start(group, {"names": {"fileId": given}, "sleeptime": 0})
-        return Prepared(group, uploads, given, run)
+        names = {"names": {"fileId": ids[GIVEN]}}
+        runs = tuple(
+            self.rest.start(group, {**names, "sleeptime": seconds})
+            for seconds in SLEEPTIMES
+            if with_run
+        )
+        return Prepared(group, uploads, ids[GIVEN], runs)
 
     def runs(self, group: str) -> list[str]:
         """Return the ids of the runs that the service has."""
@@ -352,6 +359,9 @@ class World:
 
     def end(self) -> None:
         """End what was started."""
+        for prepared in self._ready[True]:
+            for run in prepared.runs:
+                self.rest.request("PUT", f"runs/{run}", json={})
         self.worker.end()
         self.rest.close()
 
@@ -412,7 +422,7 @@ class Uploads(RuleBasedStateMachine):
         super().__init__()
         self._names = (f"fd{n}" for n in itertools.count())
         self._failed = False
-        self.world.sequences += 1
+        self._steps = -1
         self.prepared = self.world.group(self.with_run)
         self.root = f"groups/{self.prepared.id}"
         self._disk = tempfile.TemporaryDirectory(prefix="flowfs-model-")
@@ -421,6 +431,11 @@ class Uploads(RuleBasedStateMachine):
         for name, data in self.prepared.uploads.items():
             (self.uploads / name).write_bytes(data)
         self.reference = Files(self._disk.name)
+
+    def check_invariants(self, *args: Any) -> None:
+        """Count steps: this is called before the first and after each."""
+        self._steps += 1
+        super().check_invariants(*args)
 
     # -- comparing ---------------------------------------------------------
 
@@ -509,13 +524,11 @@ class Uploads(RuleBasedStateMachine):
             f"listing: {outcome} on the mount, {expected} on disk",
         )
 
-    @invariant()
-    def count(self) -> None:
-        self.world.steps += 1
-
     # -- the end -----------------------------------------------------------
 
     def teardown(self) -> None:
+        self.world.sequences += self._steps >= STEPS
+        self.world.steps += self._steps
         try:
             self._mount("close_all")
             if not self._failed:
@@ -561,9 +574,10 @@ class Whole(Uploads):
         self._canceling: list[OpenCancel] = []
         self.group = Group(self.uploads)
         self.id = self.prepared.id
-        run = Run(self.prepared.run, {"names": GIVEN, "sleeptime": 0})
-        self._add(run)
-        self._await(run)
+        for run_id, seconds in zip(self.prepared.runs, SLEEPTIMES, strict=True):
+            self._add(Run(run_id, {"names": GIVEN, "sleeptime": seconds}))
+        for run in self._known:
+            self._await(run)
 
     # -- comparing ---------------------------------------------------------
 
@@ -652,7 +666,7 @@ class Whole(Uploads):
 
     # -- looking -----------------------------------------------------------
 
-    @rule(place=places, operation=st.sampled_from(("stat", "listdir", "readlink", "get", "get")))
+    @rule(place=places, operation=looks)
     def look(self, place: Place, operation: str) -> None:
         getattr(self, f"_{operation}")(place)
 
@@ -744,9 +758,8 @@ class Whole(Uploads):
             assert file is not None
             return member.name == GREETING and file.read() == run.result[1]
 
-    @rule(number=runs)
-    def state_of(self, number: int) -> None:
-        run = self._run(number)
+    def _getxattr(self, place: Place) -> None:
+        run = self._run(place.run)
         path = f"runs/{run.id}"
         outcome = self._modelled(
             lambda: self.group.find(path), "getxattr", self._at(path), "user.flowfs.state"
@@ -757,45 +770,47 @@ class Whole(Uploads):
     # -- refusals ----------------------------------------------------------
 
     @rule(
-        place=st.one_of(places, st.builds(Place, names.map("uploads/{}".format))),
-        operation=st.sampled_from(("mkdir", "symlink", "mkfifo")),
+        place=st.one_of(places, places, st.builds(Place, names.map("uploads/{}".format))),
+        operation=_operations(
+            ("mkdir",), ("symlink",), ("mkfifo",), ("link", places), ("rename", places)
+        ),
     )
-    def make(self, place: Place, operation: str) -> None:
-        path = self._path(place)
-        self._modelled(lambda: self.group.make(path), operation, self._at(path))
+    def make(self, place: Place, operation: tuple[Any, ...]) -> None:
+        """Make something where nothing can be made: all but uploads."""
+        path, others = self._path(place), [self._path(one) for one in operation[1:]]
+        model = getattr(self.group, operation[0], self.group.make)
+        self._modelled(
+            lambda: model(path, *others), operation[0], self._at(path), *map(self._at, others)
+        )
 
-    @rule(old=places, new=places, operation=st.sampled_from(("link", "rename")))
-    def move(self, old: Place, new: Place, operation: str) -> None:
-        one, other = self._path(old), self._path(new)
-        model = getattr(self.group, operation)
-        self._modelled(lambda: model(one, other), operation, self._at(one), self._at(other))
-
-    @rule(name=names, place=places, out=st.booleans())
-    def rename_between(self, name: str, place: Place, out: bool) -> None:
-        """Rename an upload to what is none, or the other way round."""
-        one, other = f"uploads/{name}", self._path(place)
-        if not out:
-            one, other = other, one
+    @rule(name=names, place=places)
+    def rename_to_upload(self, name: str, place: Place) -> None:
+        one, other = self._path(place), f"uploads/{name}"
         self._modelled(
             lambda: self.group.rename(one, other), "rename", self._at(one), self._at(other)
         )
 
-    @rule(place=places, operation=st.sampled_from(("chmod", "utime")))
-    def set_attributes(self, place: Place, operation: str) -> None:
-        path = self._path(place)
-        more = (0o600,) if operation == "chmod" else ()
-        self._modelled(lambda: self.group.set_attributes(path), operation, self._at(path), *more)
+    @rule(
+        place=places,
+        operation=_operations(
+            ("chmod", 0o600),
+            ("utime",),
+            ("truncate", st.sampled_from((0, 0, 5))),
+            ("open", flags),
+            ("open", flags),
+        ),
+    )
+    def change(self, place: Place, operation: tuple[Any, ...]) -> None:
+        """Change something that is no upload, or open it as if to do so."""
+        path, (name, *arguments) = self._path(place), operation
+        if name == "open":
+            self._open_elsewhere(path, *arguments)
+            return
+        model = self.group.truncate if name == "truncate" else self.group.set_attributes
+        more = arguments if name == "truncate" else ()
+        self._modelled(lambda: model(path, *more), name, self._at(path), *arguments)
 
-    @rule(place=places, length=st.sampled_from((0, 0, 5)))
-    def truncate_elsewhere(self, place: Place, length: int) -> None:
-        path = self._path(place)
-        self._modelled(
-            lambda: self.group.truncate(path, length), "truncate", self._at(path), length
-        )
-
-    @rule(place=places, flags=flags)
-    def open_elsewhere(self, place: Place, flags: int) -> None:
-        path = self._path(place)
+    def _open_elsewhere(self, path: str, flags: int) -> None:
         if self._is_directory(path) and not flags & (
             os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
         ):
@@ -828,8 +843,8 @@ class Whole(Uploads):
             self._marked[run] = time.monotonic()
         return not outcome.error
 
-    @rule(number=runs, order=st.randoms(use_true_random=False), leave=st.sampled_from((0, 0, 1)))
-    def remove_run(self, number: int, order: random.Random, leave: int) -> None:
+    @rule(number=runs, order=st.integers(0, 1000), leave=st.sampled_from((0, 0, 1)))
+    def remove_run(self, number: int, order: int, leave: int) -> None:
         """Remove all of a run from below, in any order; or all but a file."""
         run = self._run(number)
         if run.id not in self.group.runs or run.active:
@@ -837,7 +852,7 @@ class Whole(Uploads):
             return
         there = [(p, kind) for p, kind in run.places() if not run.hides(p)]
         files = [p for p, kind in there if kind != "directory"]
-        order.shuffle(files)
+        random.Random(order).shuffle(files)
         for path in files[leave:]:
             self._remove("unlink", f"runs/{run.id}/{path}")
         for path in sorted((p for p, kind in there if kind == "directory"), reverse=True):
@@ -927,29 +942,39 @@ class Whole(Uploads):
             return multiple()
         return self._open_new(document, mode | more)
 
-    @rule(opened=news, size=st.integers(1, 80))
-    def write_new(self, opened: OpenNew, size: int) -> None:
-        self._write_piece(opened, size)
+    @rule(
+        opened=news,
+        operation=_operations(
+            ("piece", st.integers(1, 80)),
+            ("piece", st.integers(1, 80)),
+            ("elsewhere", st.sampled_from((1, 7, 1000))),
+            ("dup",),
+            ("fsync",),
+            ("read",),
+        ),
+    )
+    def use_new(self, opened: OpenNew, operation: tuple[Any, ...]) -> None:
+        if operation[0] == "piece":
+            self._write_piece(opened, operation[1])
+        elif operation[0] == "elsewhere":
+            self._write_elsewhere(opened, operation[1])
+        elif operation[0] == "dup":
+            other = next(self._names)
+            self._modelled(lambda: None, "dup", opened.name, other)
+            self._modelled(opened.file.close, "close", other)
+        elif operation[0] == "fsync":
+            self._modelled(lambda: None, "fsync", opened.name)
+        else:
+            self._read_new(opened)
 
-    @rule(opened=news, offset=st.sampled_from((1, 7, 1000)))
-    def write_new_elsewhere(self, opened: OpenNew, offset: int) -> None:
-        """Write a letter at a place, which is the end by accident at most."""
-        if opened.file.would_take(offset):
-            return
-        self._modelled(lambda: opened.file.write(b"x", offset), "pwrite", opened.name, b"x", offset)
+    def _write_elsewhere(self, opened: OpenNew, offset: int) -> None:
+        """Write a letter at a place, unless that is the end by accident."""
+        if not opened.file.would_take(offset):
+            self._modelled(
+                lambda: opened.file.write(b"x", offset), "pwrite", opened.name, b"x", offset
+            )
 
-    @rule(opened=news)
-    def dup_and_close_new(self, opened: OpenNew) -> None:
-        other = next(self._names)
-        self._modelled(lambda: None, "dup", opened.name, other)
-        self._modelled(opened.file.close, "close", other)
-
-    @rule(opened=news)
-    def sync_new(self, opened: OpenNew) -> None:
-        self._modelled(lambda: None, "fsync", opened.name)
-
-    @rule(opened=news)
-    def read_new(self, opened: OpenNew) -> None:
+    def _read_new(self, opened: OpenNew) -> None:
         """Read what has come of the writing."""
 
         def model() -> None:
@@ -974,19 +999,31 @@ class Whole(Uploads):
         more=st.sampled_from((0, os.O_TRUNC, os.O_APPEND)),
     )
     def open_cancel(self, number: int, mode: int, more: int) -> Any:
+        return self._open_cancel(number, mode | more) or multiple()
+
+    def _open_cancel(self, number: int, flags: int) -> OpenCancel | None:
         run = self._run(number)
         path, name = f"runs/{run.id}/cancel", next(self._names)
         outcome = self._modelled(
-            lambda: self.group.open(path, mode | more), "open", name, self._at(path), mode | more
+            lambda: self.group.open(path, flags), "open", name, self._at(path), flags
         )
         if outcome.error:
-            return multiple()
+            return None
         self._canceling.append(OpenCancel(name, CancelFile(self.group, run)))
         return self._canceling[-1]
 
+    @rule(number=runs, pieces=st.lists(reasons, max_size=3))
+    def cancel(self, number: int, pieces: list[bytes]) -> None:
+        """Write a reason in one go, in one piece or several."""
+        opened = self._open_cancel(number, os.O_WRONLY | os.O_TRUNC)
+        if opened is not None:
+            for piece in pieces:
+                self.write_cancel(opened, piece)
+            self.close_cancel(opened)
+
     @rule(
         opened=cancels,
-        piece=st.sampled_from((b"enough", b" ", b"\n", b"too long\n", b"two\nlines\n")),
+        piece=reasons,
     )
     def write_cancel(self, opened: OpenCancel, piece: bytes) -> None:
         self._modelled(lambda: opened.file.write(piece), "write", opened.name, piece)
@@ -1082,7 +1119,7 @@ def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
         run_state_machine_as_test(
             seed(number)(type(machine.__name__, (machine,), {"world": world})),
             settings=settings(
-                max_examples=SEQUENCES,
+                max_examples=SEQUENCES + 1 + SEQUENCES // 20,  # some are short
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,  # what failed elsewhere is told by its seed
@@ -1093,7 +1130,7 @@ def test_random_sequences_do_on_the_mount_what_they_do_on_the_reference(
         )
     finally:
         say(
-            f"{world.sequences} sequences, {world.steps - world.sequences} steps, "
+            f"{world.sequences} sequences of {STEPS} steps, {world.steps} steps in all, "
             f"{world.operations} operations compared, "
             f"{time.monotonic() - began:.0f} s"
         )
