@@ -11,7 +11,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService
 
-__all__ = ["RESULTS", "ResultsGroup", "add_results_workflow"]
+__all__ = ["RESULTS", "ResultsGroup", "results_group"]
 
 #: The names that the workflow gives its results, in its order.
 RESULTS = (
@@ -33,6 +33,8 @@ RESULTS = (
     "results/odd name & größe.txt",
     "results/-dash.txt",
 )
+
+_PYTHON = os.environ.get("FLOWFS_TEST_SERVICE_PYTHON", sys.executable)  # of the service
 
 _SCRIPT = """
 import random
@@ -101,7 +103,7 @@ with service(user_id=None) as api:
 """
 
 
-def add_results_workflow(service: EmbeddedService) -> str:
+def _add_workflow(service: EmbeddedService) -> str:
     """Put the workflow into a service, and return its id."""
     with TemporaryDirectory() as place:
         source = Path(place)
@@ -122,7 +124,7 @@ def add_results_workflow(service: EmbeddedService) -> str:
             "GIT_PYTHON_REFRESH": "quiet",
         }
         done = subprocess.run(
-            [os.environ.get("FLOWFS_TEST_SERVICE_PYTHON", sys.executable), "-c", _ADD, place],
+            [_PYTHON, "-c", _ADD, place],
             env=environment,
             capture_output=True,
             text=True,
@@ -130,6 +132,17 @@ def add_results_workflow(service: EmbeddedService) -> str:
         )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
+
+
+@contextlib.contextmanager
+def results_group() -> Iterator[ResultsGroup]:
+    """Start a service with that workflow and a group of it; both end with the context."""
+    with EmbeddedService.start(python=_PYTHON) as service:
+        group = ResultsGroup(service)
+        try:
+            yield group
+        finally:
+            group.close()
 
 
 class ResultsGroup:
@@ -153,7 +166,7 @@ class ResultsGroup:
 
     def __init__(self, service: EmbeddedService) -> None:
         self.service, self.rest = service, Rest(service)
-        self.workflow_id = add_results_workflow(service)
+        self.workflow_id = _add_workflow(service)
         self.id = self.new_group()
         self.done = self.succeeded()
         self.failed = self.rest.ended(self.rest.start(self.id, {"fail": True}))

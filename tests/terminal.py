@@ -62,11 +62,11 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def await_text(self, text: str) -> None:
-        """Wait until the program shows something that it had not shown at the last call."""
+        """Wait until the program shows something, after what was awaited last."""
         deadline = time.monotonic() + _PATIENCE
-        while text not in self.screen[self._seen :]:
+        while (at := self.screen.find(text, self._seen)) < 0:
             assert self._read(deadline), f"{text!r} is not on the screen: {self.screen!r}"
-        self._seen = len(self.screen)
+        self._seen = at + len(text)
 
     def ended(self) -> int:
         """Wait for the program's end and return its exit status."""

@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 from mounting import mounted
-from results_workflow import RESULTS, ResultsGroup
+from results_workflow import RESULTS, ResultsGroup, results_group
 from support import wait_until
 from terminal import Terminal
-
-from flowfs.embedded import EmbeddedService
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
 
@@ -133,10 +131,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[ResultsGroup]:
-    with EmbeddedService.start() as service:
-        made = ResultsGroup(service)
+    with results_group() as made:
         yield made
-        made.close()
 
 
 # Every binding with every library that it works with, for what depends on it most.
@@ -403,7 +399,6 @@ def test_cp_a_keeps_links_and_times_of_what_it_takes_away(desk: Place) -> None:
 
 
 @tool("mv", "mv")
-@on_each_binding
 def test_mv_of_uploads_and_runs(desk: Place) -> None:
     desk.ok("echo in > $T/in.txt && mv $T/in.txt $U/ && ! test -e $T/in.txt")
     assert desk.upload_bytes("in.txt") == b"in\n"
@@ -429,7 +424,6 @@ def test_mv_of_uploads_and_runs(desk: Place) -> None:
 
 
 @tool("rm", "rm")
-@on_each_binding
 def test_rm_of_uploads_runs_and_what_cannot_go(desk: Place) -> None:
     desk.ok("rm $U/note.txt")
     assert desk.upload_names() == []
