@@ -292,6 +292,18 @@ def test_many_renames_and_writes_at_once_end_and_leave_one_file_of_each_name(
     assert {data.partition(b".")[2] for data in stored(server).values()} == {b"3"}
 
 
+def test_of_two_that_make_a_file_the_second_takes_nothing_away(
+    server: StandIn, drafts: Drafts, at: Place
+) -> None:
+    first = drafts.open(at("a"), new=True)
+    first.write(b"one", None)
+    second = drafts.open(at("a"), new=True)
+    second.write(b" two", None)
+    drafts.close(first)
+    drafts.close(second)
+    assert stored(server) == {"a": b"one two"}
+
+
 # -- renames that fail -------------------------------------------------------------
 
 

@@ -175,7 +175,7 @@ class Drafts:
             rested = None
         with self._lock:
             draft = self._drafts.get(node.path)
-            unused = rested
+            unused, made = rested, draft is None
             if draft is None:
                 draft = rested or Draft(self._fs, node, listed=not new, stored=self._tell)
                 self._drafts[node.path], unused = draft, None
@@ -186,7 +186,7 @@ class Drafts:
             draft.writers += 1
         if unused is not None:
             unused.drop()
-        if new:
+        if new and made:
             draft.truncate(0)
         return draft
 

@@ -163,6 +163,8 @@ class Opening:
         if node.kind is tree.UPLOAD:
             entries.check(_parent(node))
             draft = self._drafts.open(node, new=True)
+            if flags & os.O_TRUNC:
+                draft.truncate(0)
             self._now_cached(node.path, None)
             return DraftHandle(self._drafts, draft, append=bool(flags & os.O_APPEND))
         if node.kind.writable and entries.exists(node):

@@ -49,6 +49,7 @@ _ORDINARY = frozenset(
         errno.EEXIST,
         errno.ENOTEMPTY,
         errno.ENOTSUP,
+        errno.EXDEV,
     }
 )
 
