@@ -1124,3 +1124,34 @@ def test_waiting_for_a_run_by_its_state(fs: FlowFileSystem, world: World) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fs.rm(path, recursive=True)
+
+
+# -- what is kept of what has gone -------------------------------------------
+
+
+def test_of_what_is_deleted_no_temporary_file_is_kept(world: World, fs: FlowFileSystem) -> None:
+    data = os.urandom(100_000)
+    path = f"{world.group}/uploads/kept.bin"
+
+    def read(path: str) -> bytes:
+        source = fs.entries.source(fs.entries.resolve(path))
+        assert source is not None
+        file = fs.content.share(source)
+        try:
+            return file.read(0, file.size)
+        finally:
+            file.close()
+
+    before = fs.content.shelf.used
+    for changed in (data, data[::-1]):  # the second replaces the first
+        fs.pipe_file(path, changed)
+        assert read(path) == changed
+        assert fs.content.shelf.used == before + len(data)
+    fs.rm_file(path)
+    assert fs.content.shelf.used == before
+
+    run = world.run(world.succeeded())
+    assert read(f"{run}/archive.tar.gz")
+    assert fs.content.shelf.used > before
+    fs.rm(run, recursive=True)
+    assert fs.content.shelf.used == before

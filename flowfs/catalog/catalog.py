@@ -40,6 +40,9 @@ class Catalog:
         Where to ask.
     ttl : float
         Seconds.
+    gone : callable, optional
+        Called with ``("run", id)`` or ``("upload", group id, id)`` when such a one has been
+        deleted, here or, as far as is noticed, elsewhere: what is kept of its bytes may go.
 
     Notes
     -----
@@ -47,14 +50,20 @@ class Catalog:
     says otherwise. All raise :class:`~flowfs.errors.FlowError`.
     """
 
-    def __init__(self, service: FlowService, ttl: float) -> None:
+    def __init__(
+        self,
+        service: FlowService,
+        ttl: float,
+        gone: Callable[[tuple[str, ...]], None] = lambda what: None,
+    ) -> None:
         self.service = service
+        self._gone = gone
         self._ttl = ttl
         self._groups: Cache[str, dict[str, Any]] = Cache(ttl)
         self._group_lists: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._runs: Cache[str, dict[str, RunRecord]] = Cache(ttl)
         self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
-        self._uploads = UploadCatalog(service, ttl, self._groups.drop)
+        self._uploads = UploadCatalog(service, ttl, self._groups.drop, gone)
         self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
         self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
@@ -205,9 +214,9 @@ class Catalog:
         uploads = self._uploads.known(group_id)
         return None if runs is None or uploads is None else (runs, uploads)
 
-    def known_run(self, run_id: str) -> dict[str, Any] | None:
-        """Return a run's handle if a good one is kept; never asks."""
-        return self._handles.peek(run_id)
+    def known_run(self, run_id: str, *, any_age: bool = False) -> dict[str, Any] | None:
+        """Return a run's handle if a good one is kept (or one of any age); never asks."""
+        return self._handles.peek(run_id, any_age=any_age)
 
     def group_of_run(self, run_id: str) -> str | None:
         """Return the id of the group in whose listing a run was seen; never asks."""
@@ -307,6 +316,7 @@ class Catalog:
         self._handles.drop(run_id)
         with self._lock:
             self._seen.pop(run_id, None)
+        self._gone(("run", run_id))
 
     # -- refusals ----------------------------------------------------------
 

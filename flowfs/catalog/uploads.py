@@ -59,6 +59,8 @@ class UploadCatalog:
         Seconds for which a listing is good.
     changed : callable
         Called with a group's id when its uploads have changed.
+    gone : callable
+        Called with ``"upload"`` and the ids of group and upload when one has been deleted.
 
     Notes
     -----
@@ -66,9 +68,16 @@ class UploadCatalog:
     lock is held while the service is asked.
     """
 
-    def __init__(self, service: FlowService, ttl: float, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        service: FlowService,
+        ttl: float,
+        changed: Callable[[str], None],
+        gone: Callable[[tuple[str, ...]], None],
+    ) -> None:
         self._service = service
         self._changed = changed
+        self._gone = gone
         self._listings: Cache[str, list[FileRecord]] = Cache(ttl)
         self._lock = threading.Lock()
         self._asked: dict[str, dict[str, str]] = {}  # group -> upload -> name asked for
@@ -315,6 +324,7 @@ class UploadCatalog:
             self._forget(group_id)
         with self._lock:
             self._asked.get(group_id, {}).pop(file_id, None)
+        self._gone(("upload", group_id, file_id))
 
     def _delete_if_there(self, group_id: str, file_id: str) -> None:
         with suppress(NotFound):

@@ -114,10 +114,11 @@ class Shelf:
         _close(dropped)
 
     def forget(self, key: Key) -> None:
-        """Take an item from the shelf; who reads it goes on."""
+        """Take an item from the shelf, or all whose keys begin so; who reads them goes on."""
         with self._lock:
-            item = self._items.pop(key, None)
-            dropped = [] if item is None or item.users else [self._counted_out(item)]
+            begin_so = [one for one in self._items if one[: len(key)] == key]
+            items = [self._items.pop(one) for one in begin_so]
+            dropped = [self._counted_out(item) for item in items if not item.users]
         _close(dropped)
 
     def reserve(self, item: Item, count: int) -> bool:

@@ -17,7 +17,8 @@ class Source:
     Attributes
     ----------
     key : tuple of str
-        Tells it from every other of the same service. Result files and uploads have ids
+        Tells it from every other of the same service: what it is of (``run``, ``upload``,
+        ``workflow``), and ids. Result files and uploads have ids
         that are never given twice, so that size and bytes of a key never change.
     fetch : callable
         Opens it; takes the value of a Range header, or None for all of it.

@@ -46,8 +46,9 @@ class Shared:
             cert=options.cert,
         )
         self.service = FlowService(self.session)
-        self.catalog = Catalog(self.service, options.ttl)
         self.content = Content(Room(options.cache_dir, options.cache_size))
+        # The keys of sources begin as the catalog names what has gone.
+        self.catalog = Catalog(self.service, options.ttl, self.content.shelf.forget)
         self.entries = Entries(self.catalog, self.content, options.max_connections)
 
 
