@@ -178,6 +178,28 @@ def test_a_row_is_measured_once_however_often_the_size_is_asked_for(
     assert sorted(made) == sorted(world.run_ids())
 
 
+def test_the_table_has_a_size_while_a_run_is_active_once_it_was_read(
+    service: EmbeddedService,
+) -> None:
+    world = World(service)
+    world.succeeded()
+    run = world.active()
+    fs = world.fs(ttl=0)
+    try:
+        assert table_size(fs, world) is None
+        data = fs.cat(f"{world.group}/runs.jsonl")
+        with counted() as requests:
+            assert table_size(fs, world) == len(data)
+        assert len(requests.of("GET runs/.*")) == 0
+    finally:
+        world.cancel(run)
+        world.ended(run)
+    fs.ls(f"{world.group}/runs")
+    # It is in another state, and nobody has looked at it since.
+    assert table_size(fs, world) is None
+    assert len(fs.cat(f"{world.group}/runs.jsonl")) == table_size(fs, world)
+
+
 def test_the_tables_size_follows_new_runs_deleted_runs_and_uploads(
     service: EmbeddedService,
 ) -> None:

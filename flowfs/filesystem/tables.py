@@ -57,13 +57,14 @@ class Tables:
     def size(self, group_id: str) -> int | None:
         """Return the bytes in a group's table of runs.
 
-        A row is made once, and the sum again when the group was listed anew.
+        A row is made once, that of an active run and the sum again when the group was listed
+        anew.
 
         Returns
         -------
         int or None
-            None while a run is active or its handle is not known: reading the table asks for
-            those.
+            None while the handle of a run is not known, or not in the state that the run is
+            in now: reading the table asks for those.
         """
         listing = self._catalog.known_listing(group_id)
         if listing is None:
@@ -78,15 +79,17 @@ class Tables:
         table = _Table(listing, 0, {upload.id: upload.stored for upload in uploads})
         before = known.rows if known.names == table.names else {}
         complete = True
-        for run_id in runs:
+        for run_id, record in runs.items():
             length = before.get(run_id)
             if length is None:
-                handle = self._catalog.known_run(run_id)
-                if handle is None or handle.get("state") not in ENDED_STATES:
+                # Nothing of a run changes but with its state, however old its handle is.
+                handle = self._catalog.known_run(run_id, any_age=True)
+                if handle is None or handle.get("state") != record.state:
                     complete = False
                     break
                 length = len(table_row(handle, table.names))
-            table.rows[run_id] = length
+            if record.state in ENDED_STATES:
+                table.rows[run_id] = length
             table.size += length
         if not complete:
             table.listing = None
