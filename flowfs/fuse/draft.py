@@ -51,6 +51,8 @@ class Draft:
         How many handles it has; counted by :class:`~flowfs.fuse.drafts.Drafts`.
     writers : int
         How many of them may write.
+    closing : int
+        How many of those that wrote are being closed, and send what is not sent yet.
     lock : RLock
         Held while it is looked at, changed or sent.
     """
@@ -67,7 +69,7 @@ class Draft:
         self.listed = listed
         self.size: int | None = None
         self.mtime = time.time()
-        self.users = self.writers = 0
+        self.users = self.writers = self.closing = 0
         self.lock = threading.RLock()
         self._fs = fs
         self._stored = stored
@@ -279,6 +281,25 @@ class Draft:
         except FlowError:
             return False
         return record.id == self._sent
+
+    def is_overtaken(self) -> bool:
+        """Tell whether the upload of its name is not what was sent from here. Asks for a listing.
+
+        One that has nothing in it shows whatever is there.
+
+        Raises
+        ------
+        FlowError
+            If it cannot be told.
+        """
+        if self.size is None:
+            return False
+        try:
+            group_id = self._fs.entries.group_id(self.node)
+            record = self._fs.catalog.upload(group_id, self.node.names["upload"])
+        except NotFound:
+            return True
+        return record.id != self._sent
 
     @property
     def worth_keeping(self) -> int | None:

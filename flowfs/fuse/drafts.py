@@ -149,8 +149,26 @@ class Drafts:
         self._told: set[str] = set()
 
     def peek(self, path: str) -> Draft | None:
-        """Return the draft of a file if it is open for writing."""
-        return self._drafts.get(path)
+        """Return the draft of a file if it is open for writing, or was and is read still.
+
+        Of the latter it is looked up whether it is what the service has: a listing, unless
+        that is known. If it is not, the file is what somebody else has made of it, and only
+        who has it open reads what was written here.
+
+        Raises
+        ------
+        FlowError
+            If that cannot be told.
+        """
+        draft = self._drafts.get(path)
+        if draft is None or not _at_rest(draft) or not draft.is_overtaken():
+            return draft
+        with self._lock:
+            if self._drafts.get(path) is not draft or not _at_rest(draft):
+                return self._drafts.get(path)
+            del self._drafts[path]
+            draft.discard()
+        return None
 
     def below(self, path: str) -> list[str]:
         """Return the names of new files in a directory that the service does not have yet."""
@@ -169,6 +187,8 @@ class Drafts:
         new : bool
             Whether the file is not there yet: it is made, empty.
         """
+        self.peek(node.path)
+        left: list[Draft] = []  # by who follows the file, for the new one
         rested = self._resting.take(node.path)
         if rested is not None and (new or not rested.is_what_the_service_has()):
             rested.drop()
@@ -180,12 +200,16 @@ class Drafts:
                 draft = rested or Draft(self._fs, node, listed=not new, stored=self._tell)
                 self._drafts[node.path], unused = draft, None
                 for follower in self._followers.get(node.path, ()):
+                    if follower.draft is not None:
+                        left.append(follower.draft)
                     follower.draft = draft
                     draft.users += 1
             draft.users += 1
             draft.writers += 1
         if unused is not None:
             unused.drop()
+        for one in left:
+            self.close(one, writes=False)
         if new and made:
             draft.truncate(0)
         return draft
@@ -200,6 +224,7 @@ class Drafts:
         writes : bool
             Whether it is to be written, or only read.
         """
+        self.peek(path)
         with self._lock:
             draft = self._drafts.get(path)
             if draft is not None:
@@ -237,6 +262,7 @@ class Drafts:
         with self._lock:
             draft.writers -= writes
             last = writes and draft.writers == 0
+            draft.closing += last
         try:
             if last:
                 # Until it is sent, who opens the file again must find this, not what was there.
@@ -245,6 +271,7 @@ class Drafts:
         finally:
             with self._lock:
                 draft.users -= 1
+                draft.closing -= last
                 # What was interrupted is tried once more at the end of the mount.
                 unused = draft.users == 0 and not draft.unsent
                 if unused and self._drafts.get(draft.node.path) is draft:
@@ -285,7 +312,7 @@ class Drafts:
             return
         try:
             with draft.lock:
-                if self.peek(node.path) is not draft:
+                if self._drafts.get(node.path) is not draft:
                     raise failure(NotFound, "has been renamed", node.path)
                 # What is being sent has been; what comes later is not sent any more.
                 if draft.on_service():
@@ -330,7 +357,7 @@ class Drafts:
             with ExitStack() as locks:
                 for _, one in both:
                     locks.enter_context(one.lock)
-                if self.peek(old.path) is not draft:
+                if self._drafts.get(old.path) is not draft:
                     raise failure(NotFound, "has been removed", old.path)
                 draft.move(new)
                 with self._lock:
@@ -412,3 +439,8 @@ class Drafts:
             name,
             record.stored,
         )
+
+
+def _at_rest(draft: Draft) -> bool:
+    """Tell whether nobody writes a draft, and nothing of it is still to be sent."""
+    return not (draft.writers or draft.closing or draft.unsent)

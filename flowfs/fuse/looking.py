@@ -38,7 +38,8 @@ class Looking(Served):
         if path is None:
             return self._of_removed(self._handles.get(fi.fh))
         node = self._visible(path)
-        draft = self._drafts.peek(node.path)
+        with self._bounded(node.path):
+            draft = self._drafts.peek(node.path)
         if draft is not None and draft.size is not None:
             entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
             return self._attributes.of(node, entry)
