@@ -128,6 +128,13 @@ class Draft:
 
     def _content(self) -> IO[bytes]:
         if self._file is None:
+            if self._discarded:  # what has its name now is another file
+                raise failure(
+                    FlowError,
+                    "has been removed since it was opened",
+                    self.node.path,
+                    errno=errno.ESTALE,
+                )
             file = self._fs.content.room.file()
             try:
                 size = 0
@@ -310,6 +317,15 @@ class Draft:
         """Drop the temporary file."""
         with self.lock:
             self._replace(None)
+
+    def hold(self) -> None:
+        """Have its bytes here: it is about to lose its name, and then nobody else has them.
+
+        Fetches them if nobody has read or written it here yet. Where that fails they are lost:
+        ESTALE, later, for who has it open.
+        """
+        with self.lock, contextlib.suppress(FlowError):
+            self._content()
 
     def discard(self) -> None:
         """Send nothing any more: the file has been removed, or another has its name."""

@@ -314,6 +314,7 @@ class Drafts:
             with draft.lock:
                 if self._drafts.get(node.path) is not draft:
                     raise failure(NotFound, "has been renamed", node.path)
+                draft.hold()
                 # What is being sent has been; what comes later is not sent any more.
                 if draft.on_service():
                     with suppress(NotFound):
@@ -359,6 +360,8 @@ class Drafts:
                     locks.enter_context(one.lock)
                 if self._drafts.get(old.path) is not draft:
                     raise failure(NotFound, "has been removed", old.path)
+                if target is not None:
+                    target.hold()
                 draft.move(new)
                 with self._lock:
                     del self._drafts[old.path]
