@@ -15,6 +15,7 @@ class Shared:
 
     def __init__(self, data: bytes, size: int) -> None:
         self.data, self.size = data, size
+        self.identity = ("data",)
         self.closed = False
 
     def read(self, start: int, size: int) -> bytes:

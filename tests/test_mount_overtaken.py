@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,24 @@ def test_what_another_has_replaced_is_seen_and_added_to_whoever_reads_the_old_on
         assert seen == "theirs, which is longer\n" * 2 + "more\n"
         assert group.stored() == [("log", b"theirs, which is longer\nmore\n")]
         kept.close()
+
+
+def test_who_opens_what_another_has_replaced_reads_it_and_nothing_of_the_old_one(
+    group: MountedGroup,
+) -> None:
+    old, new = b"o" * 3_000_000, b"n" * 3_000_000
+    group.put("x", old)
+    with open(group.path / "uploads/x", "rb") as first:
+        assert first.read() == old
+        replace(group, "x", new)
+        group.out("sleep 0.2")
+        with open(group.path / "uploads/x", "rb") as second:
+            assert second.read(10) == new[:10]
+            # The kernel has one cache for both.
+            os.posix_fadvise(first.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            first.seek(1_000_000)
+            assert set(first.read(1_000_000)) == {ord("o")}
+            second.seek(0)
+            assert set(second.read()) == {ord("n")}
+        assert group.out("cat uploads/x | tr -d n | wc -c") == "0\n"
+    assert group.out("cat uploads/x | tr -d n | wc -c") == "0\n"

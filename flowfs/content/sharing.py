@@ -33,6 +33,8 @@ class SharedFile:
     ----------
     size : int
         Bytes in the file.
+    identity : tuple
+        The same for what has the same bytes: of an archive, only as long as it is kept.
 
     Raises
     ------
@@ -43,11 +45,13 @@ class SharedFile:
     def __init__(self, store: Store, source: Source) -> None:
         self._store = store
         self._source = source
+        self.identity: tuple[object, ...] = source.key
         self._lock = threading.Lock()
         self._window: Window | None = None
         self._kept: Kept | None = None
         self._spool: Spool | None = store.spool(source) if source.whole else None
         if self._spool is not None:
+            self.identity = (*source.key, self._spool.number)
             try:
                 self.size = self._spool.size()
             except BaseException:

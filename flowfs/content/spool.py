@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from typing import IO
@@ -13,6 +14,7 @@ from flowfs.service.body import Body
 __all__ = ["Spool"]
 
 _CHUNK = 1 << 20  # bytes
+_numbers = itertools.count(1)
 
 
 class Spool:
@@ -30,6 +32,8 @@ class Spool:
     ----------
     users, held : int
         As :class:`~flowfs.content.shelf.Item` has it.
+    number : int
+        Tells it from every other reply.
 
     Raises
     ------
@@ -45,6 +49,7 @@ class Spool:
     def __init__(self, body: Body, shelf: Shelf) -> None:
         self.users = 0
         self.held = 0
+        self.number = next(_numbers)
         self._shelf = shelf
         self._body: Body | None = body
         self._length = body.length

@@ -53,6 +53,11 @@ class DraftHandle(Handle):
         """Bytes in it, whether it has a name or not."""
         return self._draft.size
 
+    @property
+    def shows(self) -> object:  # type: ignore[override]
+        """The draft: whoever has it open shows what is in it now."""
+        return self._draft
+
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it."""
         return self._draft.read(size, offset)
@@ -117,6 +122,11 @@ class FollowingHandle(Handle):
     def size(self) -> int | None:  # type: ignore[override]
         """Bytes in it now."""
         return self._now.size
+
+    @property
+    def shows(self) -> object:  # type: ignore[override]
+        """The draft, if it has one: what is in that is shown once something is."""
+        return self._stream.shows if self.draft is None else self.draft
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of what is in it now."""
@@ -211,7 +221,11 @@ class Drafts:
         for one in left:
             self.close(one, writes=False)
         if new and made:
-            draft.truncate(0)
+            try:
+                draft.truncate(0)
+            except BaseException:
+                self.close(draft)
+                raise
         return draft
 
     def join(self, path: str, *, writes: bool = True) -> Draft | None:

@@ -26,10 +26,13 @@ class Handle:
         Bytes in it, where this handle knows better than its entry.
     direct_io : bool
         Whether reads and writes pass by the kernel's cache.
+    shows : object
+        Equal for handles of one path that show the same bytes; None where that is no matter.
     """
 
     size: int | None = None
     direct_io = False
+    shows: object = None
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -91,6 +94,7 @@ class StreamHandle(Handle):
         self._file = file
         # Nobody may be told of a file that is open before its length is known.
         self.size = file.size
+        self.shows = file.identity
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it.

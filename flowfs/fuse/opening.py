@@ -11,6 +11,7 @@ from hashlib import blake2b
 from flowfs import tree
 from flowfs.errors import InvalidRunState, IsADirectory, NotFound, NotPermitted, failure
 from flowfs.filesystem import FlowFileSystem
+from flowfs.fuse.draft import Draft
 from flowfs.fuse.drafts import DraftHandle, Drafts, FollowingHandle
 from flowfs.fuse.handles import Handle, Handles, SnapshotHandle, StreamHandle
 from flowfs.fuse.writing import CancelHandle, NewRunHandle, process_of
@@ -77,8 +78,7 @@ class Opening:
         """
         draft = self._drafts.join(node.path, writes=False)
         if draft is not None:
-            self._now_cached(node.path, None)
-            return Opened(DraftHandle(self._drafts, draft, writes=False))
+            return self._opened(DraftHandle(self._drafts, draft, writes=False), None)
         entries, content = self._fs.entries, self._fs.content
         entries.check(node)
         if node.kind.directory:
@@ -89,12 +89,11 @@ class Opening:
             return Opened(empty)
         source = entries.source(node)
         if source is not None:
-            # Of an archive, only what has been read to its end is sure to come again.
-            lasts = not source.whole or content.known_size(source) is not None
-            stream: Handle = StreamHandle(node.path, content.share(source))
+            shared = content.share(source)
+            stream: Handle = StreamHandle(node.path, shared)
             if node.kind is tree.UPLOAD:
                 stream = FollowingHandle(self._drafts, stream)
-            return Opened(stream, self._now_cached(node.path, source.key if lasts else None))
+            return self._opened(stream, shared.identity)
         lasts = self._lasts(node)
         snapshot = SnapshotHandle(node.path, entries.read(node))
         if not lasts:
@@ -129,22 +128,19 @@ class Opening:
         """
         if not node.kind.writable:
             raise failure(NotPermitted, f"a {node.kind.name} cannot be written", node.path)
-        append = bool(flags & os.O_APPEND)
         if node.kind is tree.UPLOAD:
             draft = self._drafts.join(node.path)
             if draft is None:
                 self._fs.entries.check(node)
                 draft = self._drafts.open(node)
-            if flags & os.O_TRUNC:
-                draft.truncate(0)
-            self._now_cached(node.path, None)
-            return DraftHandle(self._drafts, draft, append=append)
+            return self._draft_handle(draft, flags)
         try:
             self._fs.entries.check(node)
         except NotFound:
             self._refuse_late_cancel(node)
             raise
         acting = NewRunHandle if node.kind is tree.NEW else CancelHandle
+        append = bool(flags & os.O_APPEND)
         return acting(self._fs, node, opener=process_of(thread), append=append)
 
     def to_create(self, node: Node, flags: int, thread: int) -> Handle:
@@ -163,14 +159,31 @@ class Opening:
         if node.kind is tree.UPLOAD:
             entries.check(_parent(node))
             draft = self._drafts.open(node, new=True)
-            if flags & os.O_TRUNC:
-                draft.truncate(0)
-            self._now_cached(node.path, None)
-            return DraftHandle(self._drafts, draft, append=bool(flags & os.O_APPEND))
+            return self._draft_handle(draft, flags)
         if node.kind.writable and entries.exists(node):
             return self.to_write(node, flags, thread)
         self._refuse_late_cancel(node)
         raise failure(NotPermitted, "nothing can be created there", node.path)
+
+    def _draft_handle(self, draft: Draft, flags: int) -> Handle:
+        if flags & os.O_TRUNC:
+            try:
+                draft.truncate(0)
+            except BaseException:
+                self._drafts.close(draft)
+                raise
+        handle = DraftHandle(self._drafts, draft, append=bool(flags & os.O_APPEND))
+        return self._opened(handle, None).handle
+
+    def _opened(self, handle: Handle, what: object) -> Opened:
+        """Return a handle, past the kernel's cache where others fill that with other bytes.
+
+        That is where who has the file open sees what it was before somebody else replaced it.
+        """
+        for other in self._handles.at(handle.path):
+            if other.shows is not None and other.shows != handle.shows:
+                handle.direct_io, what = True, None
+        return Opened(handle, self._now_cached(handle.path, what))
 
     def changed(self, path: str) -> None:
         """Take note that what the kernel has of a file is good no more."""
