@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -184,6 +186,7 @@ def settings_of(
 def _serve(settings: Settings, directory: str, as_json: bool) -> None:
     from flowfs.fuse.process import serve
 
+    _open_streams()
     serve(
         settings,
         ready=lambda ready: _tell(ready, directory, as_json, " with Ctrl-C or:", stderr=True),
@@ -194,15 +197,42 @@ def _tell(
     ready: Ready, directory: str, as_json: bool, how: str = ":", *, stderr: bool = False
 ) -> None:
     for note in ready.notes:
-        click.echo(f"flowfs: {note}", err=True)
+        _say(f"flowfs: {note}", sys.stderr)
     if as_json:
         told = {"directory": ready.directory, "url": ready.url, "pid": ready.pid, "log": ready.log}
-        click.echo(json.dumps(told))
+        _say(json.dumps(told), sys.stdout)
         return
-    line = (
-        f"mounted {ready.url} on {directory} (pid {ready.pid}); end{how} flowfs umount {directory}"
+    end = f"flowfs umount {shlex.quote(directory)}"
+    _say(
+        f"mounted {ready.url} on {directory} (pid {ready.pid}); end{how} {end}",
+        sys.stderr if stderr else sys.stdout,
     )
-    print(line, file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def _say(line: str, stream: TextIO | None) -> None:
+    """Print a line about what is mounted; where nobody can read it, it is mounted all the same."""
+    if stream is None:  # closed by whoever called
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        # What is left of it would be written at the end, and fail once more.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())
+
+
+def _open_streams() -> None:
+    """Have something in the place of streams that are closed: what is opened next would be there.
+
+    FUSE's own descriptor among them, which then would get what is meant for people.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the process ends
 
 
 @click.command(short_help="End a mount.")

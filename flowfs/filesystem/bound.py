@@ -25,6 +25,8 @@ __all__ = ["BoundFileSystem", "one_operation"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LONGEST = 1e9  # seconds; of much more no socket and no lock can be told
+
 
 def one_operation(method: F) -> F:
     """Make a method of a file system resolve each link of the tree once."""
@@ -101,7 +103,7 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.endpoint = _choose_endpoint(endpoint, url_endpoint)
         self.read_only = bool(read_only)
         options = Options(
-            timeout=_number("timeout", timeout, above=0, finite=True),
+            timeout=min(_number("timeout", timeout, above=0, finite=True), _LONGEST),
             retries=_count("retries", retries),
             ttl=_number("ttl", ttl),
             max_connections=_count("max_connections", max_connections, above=0),

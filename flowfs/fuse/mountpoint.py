@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import shlex
+from collections.abc import Iterator
 
 from flowfs.errors import (
     AccessDenied,
@@ -16,7 +20,7 @@ from flowfs.errors import (
 from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
 from flowfs.fuse.unmounting import detach
 
-__all__ = ["check_device", "check_directory"]
+__all__ = ["check_device", "check_directory", "claimed"]
 
 
 def check_directory(directory: str) -> tuple[str, list[str]]:
@@ -64,6 +68,33 @@ def check_directory(directory: str) -> tuple[str, list[str]]:
     return path, notes
 
 
+@contextlib.contextmanager
+def claimed(directory: str) -> Iterator[None]:
+    """Let no other process of flowfs mount on a directory within the ``with`` block.
+
+    Else two that begin at the same time would find it free, and one mount hide the other.
+
+    Raises
+    ------
+    FlowError
+        If another does so just now, or has done so since :func:`check_directory`.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise failure(
+                FlowError, "another flowfs mounts there just now", directory, errno=errno.EBUSY
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        check_directory(directory)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _check_dead(path: str, type_of: str) -> None:
     dead = states([path])[path] == DEAD
     if type_of == TYPE and dead:
@@ -71,13 +102,13 @@ def _check_dead(path: str, type_of: str) -> None:
     if dead:
         message = (
             f"a dead mount of something else ({type_of}) is there; "
-            f"clear it with: fusermount -uz {path}"
+            f"clear it with: fusermount -uz {shlex.quote(path)}"
         )
         raise failure(FlowError, message, path, errno=errno.EBUSY)
     end = "flowfs umount" if type_of == TYPE else "fusermount -u"
     raise failure(
         FlowError,
-        f"something is mounted there already ({type_of}); end it with: {end} {path}",
+        f"something is mounted there already ({type_of}); end it with: {end} {shlex.quote(path)}",
         path,
         errno=errno.EBUSY,
     )

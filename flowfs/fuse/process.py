@@ -27,7 +27,7 @@ from flowfs.fuse.attributes import Attributes
 from flowfs.fuse.binding import Binding, load
 from flowfs.fuse.ending import Ending
 from flowfs.fuse.log import conceal, start_log
-from flowfs.fuse.mountpoint import check_device, check_directory
+from flowfs.fuse.mountpoint import check_device, check_directory, claimed
 from flowfs.fuse.operations import Operations
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, mounts_at, moved, states
@@ -143,8 +143,10 @@ def _serve(
     told = Ready(url, directory, pid, settings.log.target, tuple(prepared.notes))
 
     numbers: list[int] = []
+    claim = contextlib.ExitStack()
 
     def began() -> None:
+        claim.close()
         said.pass_on()
         ending.began(binding.leaver())
         started = registry.started_at(pid) or 0
@@ -164,7 +166,8 @@ def _serve(
     operations = Operations(fs, prepared.root, binding.caller, attributes, began, ending.served)
     fs.entries.status.versions.update(binding.versions())
     try:
-        with _Said() as said:
+        with _Said() as said, claim:
+            claim.enter_context(claimed(directory))
             try:
                 binding.serve(operations, directory, _options(settings, fs, url))
             except FlowError as error:

@@ -38,6 +38,7 @@ DEAD = "dead"  # the process that served it is gone
 SILENT = "not answering"
 FOREIGN = "another user's"  # whom alone the kernel lets look, dead or not
 
+_LINKS = 40  # to links, as the kernel follows them
 _PATIENCE = 2.0  # seconds for a look at the root of a mount, which needs no request
 
 # A process of its own, which can be left alone if it does not end.
@@ -112,12 +113,20 @@ def moved(number: int) -> str | None:
 
 
 def place(directory: str) -> str:
-    """Return the path by which the table knows a directory; it is not looked at itself."""
-    parent, name = os.path.split(os.path.abspath(directory))
-    path = os.path.join(os.path.realpath(parent), name)
-    if mounts_at(path):
-        return path
-    return os.path.realpath(path)  # the directory was given by a link to it, or nothing is there
+    """Return the path by which the table knows a directory; what is mounted is not looked at."""
+    path = os.path.abspath(directory)
+    for _ in range(_LINKS):
+        parent, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            break
+        path = os.path.join(os.path.realpath(parent), name)
+        if mounts_at(path):
+            return path
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path).rstrip("/") or "/")
+        except OSError:  # no link, or nothing is there
+            return path
+    return os.path.realpath(path)
 
 
 def states(directories: Iterable[str], patience: float = _PATIENCE) -> dict[str, str]:

@@ -10,9 +10,9 @@ import signal
 import subprocess
 import time
 
-from flowfs.errors import FlowError, InvalidArguments, failure
+from flowfs.errors import FlowError, InvalidArguments, NotPermitted, failure
 from flowfs.fuse import registry
-from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
+from flowfs.fuse.table import DEAD, FOREIGN, TYPE, mounts_at, place, states
 from flowfs.fuse.users import User, stuck, users
 
 __all__ = ["detach", "unmount"]
@@ -40,6 +40,8 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
     ------
     InvalidArguments
         If nothing of flowfs is mounted there.
+    NotPermitted
+        If it is another user's.
     FlowError
         If it is in use (EBUSY), or cannot be ended for another reason.
     """
@@ -53,14 +55,20 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
         )
     record = registry.find(path, there[-1].number)
     complaint = detach(path, lazy)
-    if _is_busy(complaint) and record is not None and record.running:
+    if _is_busy(complaint, path) and record is not None and record.running:
         using = users(path)
         # Whose request goes on is not disturbed for the sake of an unmount that cannot succeed.
         if len(stuck(using)) == len(using):
             complaint = _interrupted(record, path)
-    if complaint is not None and not lazy and states([path])[path] == DEAD:
-        complaint = detach(path, True)
-    if _is_busy(complaint):
+    if complaint is not None:
+        state = states([path])[path]
+        if state == FOREIGN:
+            raise failure(
+                NotPermitted, "another user mounted it, who alone can end it, or root", path
+            )
+        if state == DEAD and not lazy:
+            complaint = detach(path, True)
+    if _is_busy(complaint, path):
         raise failure(
             FlowError,
             f"is in use{_by(users(path))}: leave it (cd, close files) and try again, or use --lazy",
@@ -74,8 +82,9 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
     registry.forget_dead(path)
 
 
-def _is_busy(complaint: str | None) -> bool:
-    return complaint is not None and "busy" in complaint
+def _is_busy(complaint: str | None, path: str) -> bool:
+    # The path is a part of it, and anybody's words.
+    return complaint is not None and "busy" in complaint.replace(" ".join(path.split()), "")
 
 
 def _interrupted(record: registry.Record, path: str) -> str | None:
@@ -88,7 +97,7 @@ def _interrupted(record: registry.Record, path: str) -> str | None:
         time.sleep(pause)  # for them to go; nothing tells when they have
         pause = min(2 * pause, 0.5)
         complaint = detach(path, False)
-        if not _is_busy(complaint) or time.monotonic() > deadline:
+        if not _is_busy(complaint, path) or time.monotonic() > deadline:
             return complaint
 
 

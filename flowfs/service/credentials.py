@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowfs.errors import AccessDenied, failure
+from flowfs.errors import AccessDenied, NotFound, failure
 from flowfs.service.descriptor import origin_of
 from flowfs.service.endpoint import endpoint_from_environment, normalize_endpoint
 
@@ -124,10 +124,21 @@ def find_credentials(
 
 
 def login_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where logins are kept: ``$XDG_CONFIG_HOME/flowfs/logins.json``."""
+    """Return where logins are kept: ``$XDG_CONFIG_HOME/flowfs/logins.json``.
+
+    Raises
+    ------
+    NotFound
+        If there is no such place, for want of a home directory.
+    """
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_CONFIG_HOME")
-    root = Path(base) if base else Path.home() / ".config"
+    try:
+        root = Path(base) if base else Path.home() / ".config"
+    except RuntimeError:  # neither HOME nor a line of /etc/passwd, as in many containers
+        raise failure(
+            NotFound, "you have no home directory to keep logins in: set HOME or XDG_CONFIG_HOME"
+        ) from None
     return root / "flowfs" / "logins.json"
 
 
@@ -144,7 +155,10 @@ def saved_logins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     AccessDenied
         If others may read the file, or its owner may not.
     """
-    path = login_file(environ)
+    try:
+        path = login_file(environ)
+    except NotFound:
+        return {}
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

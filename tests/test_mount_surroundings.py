@@ -1,0 +1,212 @@
+"""``flowfs mount`` in unusual surroundings: streams, names, homes, and others at the same time."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mounting import (
+    BINDINGS,
+    Address,
+    command_environment,
+    flowfs,
+    is_mounted,
+    mounted_in_background,
+    mountpoint,
+)
+from standin import StandIn
+from support import wait_until
+
+from flowfs.embedded import EmbeddedService
+from flowfs.fuse.table import mounts_at
+
+pytestmark = pytest.mark.mount
+
+SOON = 20  # seconds
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    with mountpoint(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+
+
+def shell(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a script in which ``flowfs`` is the command."""
+    return subprocess.run(
+        ["sh", "-c", f'flowfs() {{ "{sys.executable}" -m flowfs "$@"; }}\n{script}'],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+# -- streams ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [">/dev/full", "| true", ">&-", "<&- >&- 2>&-"])
+def test_where_nobody_reads_that_it_is_mounted_it_is_mounted_all_the_same(
+    service: EmbeddedService, directory: Path, how: str
+) -> None:
+    # The exit code by a file: in a pipe, the shell tells that of the last command.
+    script = f'code() {{ flowfs mount "{directory}"; echo $? >"{directory}.code"; }}; code {how}'
+    done = shell(script, command_environment(service))
+    assert (directory.with_name("mnt.code").read_text(), done.stderr) == ("0\n", "")
+    assert is_mounted(directory)
+    assert flowfs("umount", directory).returncode == 0
+
+
+def test_in_the_foreground_it_needs_no_streams(service: EmbeddedService, directory: Path) -> None:
+    script = f'exec "{sys.executable}" -m flowfs mount -f "{directory}" <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", script], env=command_environment(service))
+    try:
+        wait_until(lambda: is_mounted(directory) or process.poll() is not None, SOON, "a mount")
+        assert process.poll() is None
+        looked = subprocess.run(["ls", directory], capture_output=True, text=True, timeout=SOON)
+        assert looked.stdout == "groups\nworkflows\n"
+        for number in range(3):
+            assert os.readlink(f"/proc/{process.pid}/fd/{number}") == "/dev/null"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+# -- names -----------------------------------------------------------------
+
+
+def test_how_to_end_it_can_be_pasted_into_a_shell(service: EmbeddedService, tmp_path: Path) -> None:
+    place = tmp_path / "it's a place; $HOME"
+    place.mkdir()
+    with mountpoint(place) as directory:
+        done = flowfs("mount", directory, environment=command_environment(service))
+        command = done.stdout.partition("; end: ")[2]
+        again = flowfs("mount", directory, environment=command_environment(service))
+        assert again.stderr.partition("end it with: ")[2] == command
+        assert shell(command, command_environment(service)).returncode == 0
+        assert not is_mounted(directory)
+
+
+def test_a_link_to_a_mount_that_hangs_is_followed_without_looking_at_it(
+    service: EmbeddedService, directory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("other/")
+    (tmp_path / "other").symlink_to(directory)
+    with mounted_in_background(service, directory) as told:
+        os.kill(told["pid"], signal.SIGSTOP)
+        assert flowfs("umount", "--lazy", tmp_path / "link", timeout=SOON).returncode == 0
+        assert not is_mounted(directory)
+
+
+# -- others at the same time -----------------------------------------------
+
+
+@pytest.mark.parametrize("library", sorted({library for _, library in BINDINGS}))
+def test_of_two_that_mount_on_one_directory_at_once_one_is_refused(
+    directory: Path, library: str
+) -> None:
+    asked: list[Any] = []
+    both = threading.Event()
+
+    def late(one: Any) -> None:
+        asked.append(one)
+        if len(asked) == 2:
+            both.set()
+        both.wait(SOON)
+
+    with StandIn() as standin:
+        standin.on("GET", "/users/whoami", late)
+        address = Address(standin.endpoint, standin.routes.token)
+        environment = command_environment(address, FUSE_LIBRARY_NAME=library)
+        two = [
+            subprocess.Popen(
+                [sys.executable, "-m", "flowfs", "mount", "--fuse", "mfusepy", directory],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = [one.communicate(timeout=60)[1] for one in two]
+        try:
+            assert sorted(one.returncode for one in two) == [0, 1], said
+            assert len(mounts_at(str(directory))) == 1
+            assert "mount" in "".join(said)
+        finally:
+            for _ in mounts_at(str(directory)):
+                assert flowfs("umount", directory).returncode == 0
+
+
+# -- homes -----------------------------------------------------------------
+
+
+def test_who_has_no_home_directory_has_no_login_and_may_do_without(
+    service: EmbeddedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {one.pw_uid for one in pwd.getpwall()}
+    unknown = next(number for number in range(54321, 60000) if number not in numbers)
+    program = (
+        "import os, sys, flowfs.cli, flowfs.cli.login, flowfs.filesystem\n"
+        f"os.getuid() == 0 and os.setuid({unknown})\n"
+        "import pwd; pwd.getpwuid = pwd.getpwnam = {}.__getitem__\n"  # for who is not root
+        "flowfs.cli.main()"
+    )
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    environment = command_environment(service)
+    del environment["HOME"]
+
+    def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env=environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert run("whoami").stdout.startswith("flow at http://")
+    refused = run("login", "--token-stdin", service.endpoint, given=service.token)
+    (line,) = refused.stderr.splitlines()
+    assert line == (
+        "flowfs: you have no home directory to keep logins in: set HOME or XDG_CONFIG_HOME"
+    )
+    del environment["FLOWSERV_ACCESS_TOKEN"]
+    (line,) = run("whoami").stderr.splitlines()
+    assert "no access token was sent" in line
+
+
+# -- bounds ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [[], ["--foreground"]], ids=["background", "foreground"])
+def test_a_timeout_of_ages_is_one(
+    service: EmbeddedService, directory: Path, where: list[str]
+) -> None:
+    environment = command_environment(service)
+    given = [sys.executable, "-m", "flowfs", "mount", *where, "--timeout", "1e15", str(directory)]
+    with subprocess.Popen(given, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: is_mounted(directory) or process.poll(), SOON, "the mount")
+        said = process.stderr
+        assert is_mounted(directory), said and said.read()
+        looked = subprocess.run(["ls", directory / "workflows"], timeout=SOON)
+        assert looked.returncode == 0
+        assert flowfs("umount", directory).returncode == 0
