@@ -67,6 +67,9 @@ from support import Rest, wait_until
 
 from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
+from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.operations import Operations
+from flowfs.tree import Node
 
 SEQUENCES = int(os.environ.get("FLOWFS_MODEL_SEQUENCES", "4"))
 STEPS = int(os.environ.get("FLOWFS_MODEL_STEPS", "30"))
@@ -1268,3 +1271,28 @@ def test_an_upload_is_listed_once_while_it_is_being_replaced(
     assert there == [["a", "a", GIVEN]]
     assert seen == [[f"groups/{group}/uploads/{name}" for name in (GIVEN, "a")]]
     assert sorted(world.uploads(group))[0] == ("a", b"anew")
+
+
+@pytest.mark.parametrize("name", ["new.csv", ".hidden"])
+def test_a_file_that_is_sent_while_a_directory_is_listed_is_in_the_listing_once(
+    service: EmbeddedService, rest: Rest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Between the question to the service and that to what is open: without a kernel."""
+    reply = rest.request(
+        "POST", f"workflows/{service.workflows['hello']}/groups", json={"name": uuid.uuid4().hex}
+    )
+    uploads = f"groups/{reply.json()['id']}/uploads"
+    fs = FlowFileSystem(service.endpoint, service.token, ttl=60.0)
+    operations = Operations(fs, "", lambda: 0, Attributes(False, 0))
+    drafts, children = operations._drafts, operations._entries.children
+    draft = drafts.open(fs.entries.resolve(f"{uploads}/{name}"), new=True)
+
+    def children_then_sent(node: Node) -> list[Any]:
+        found = children(node)
+        monkeypatch.undo()
+        drafts.close(draft)
+        return found
+
+    monkeypatch.setattr(operations._entries, "children", children_then_sent)
+    shown = [one[0] for one in operations.readdir(f"/{uploads}", 0)]
+    assert sorted(shown) == [".", "..", STORED_AS.get(name, name)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from flowfs import tree
 from flowfs.errors import InvalidArguments, NotFound, failure
+from flowfs.filesystem.entries import Entry
 from flowfs.fuse.attributes import inode, link_text
 from flowfs.fuse.handles import Handle
 from flowfs.fuse.served import Answer, Served, operation
@@ -18,6 +19,7 @@ from flowfs.tree import Node
 __all__ = ["Looking"]
 
 _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has room for
+_TRIES = 5  # for a listing while files are being sent
 _BLOCK = 4096  # bytes
 _PREFIX = "user.flowfs."
 _ATTRIBUTES = ("state", "id", "url", "title", "caption", "output", "stored")
@@ -66,8 +68,7 @@ class Looking(Served):
         above = self._place(posixpath.dirname(path or "/"))
         listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         names = set()
-        with self._bounded(node.path):
-            children = self._entries.children(node)
+        children, new = self._children(node)
         for entry in children:
             name = entry["name"].rpartition("/")[2]
             child = node.child(name)
@@ -75,10 +76,24 @@ class Looking(Served):
                 names.add(name)
                 type_of = self._attributes.file_type(child, entry)
                 listed.append((name, type_of, inode(child, entry)))
-        for name in self._drafts.below(node.path):
+        for name in new:
             if name not in names:
                 listed.append((name, stat.S_IFREG, inode(node.child(name), {})))
         return [(name, {"st_mode": mode, "st_ino": ino}, 0) for name, mode, ino in listed]
+
+    def _children(self, node: Node) -> tuple[list[Entry], list[str]]:
+        """Return what the service has in a directory, and the names of what it does not have yet.
+
+        What is sent between the two questions would be in neither answer: then both are asked
+        once more.
+        """
+        for _ in range(_TRIES):
+            new = self._drafts.below(node.path)
+            with self._bounded(node.path):
+                children = self._entries.children(node)
+            if set(new) <= set(self._drafts.below(node.path)):
+                break
+        return children, new
 
     @operation
     def readlink(self, path: str) -> str:
