@@ -92,7 +92,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = Counter(
         what
         for report in terminalreporter.stats.get("skipped", ())
-        for name, what in report.user_properties
+        for name, what in getattr(report, "user_properties", ())
         if name == _NEED
     )
     for what, count in skipped.items():
