@@ -2,8 +2,8 @@
 
 from flowfs.content.content import Content
 from flowfs.content.reader import Reader
-from flowfs.content.room import Room
+from flowfs.content.room import Room, no_room
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 
-__all__ = ["Content", "Reader", "Room", "SharedFile", "Source"]
+__all__ = ["Content", "Reader", "Room", "SharedFile", "Source", "no_room"]

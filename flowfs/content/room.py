@@ -8,7 +8,7 @@ from typing import IO
 
 from flowfs.errors import FlowError, failure
 
-__all__ = ["Room"]
+__all__ = ["Room", "no_room"]
 
 
 class Room:
@@ -47,5 +47,14 @@ class Room:
                 ) from None
 
     def file(self) -> IO[bytes]:
-        """Make an empty file; OSError if that is not possible (now)."""
-        return tempfile.TemporaryFile(prefix="flowfs-", dir=self.directory)
+        """Make an empty file; OSError if that is not possible (now).
+
+        Nothing is held back in memory: what was written without an error is there.
+        """
+        return tempfile.TemporaryFile(prefix="flowfs-", dir=self.directory, buffering=0)
+
+
+def no_room(error: OSError, name: str | None) -> FlowError:
+    """Return what to raise where a temporary file cannot be made, written or read."""
+    text = f"cannot keep it in a temporary file: {error.strerror}"
+    return failure(FlowError, text, name, errno=error.errno)

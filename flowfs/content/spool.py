@@ -7,6 +7,7 @@ import os
 import threading
 from typing import IO
 
+from flowfs.content.room import no_room
 from flowfs.content.shelf import Shelf
 from flowfs.errors import FlowError, again, failure
 from flowfs.service.body import Body
@@ -60,7 +61,7 @@ class Spool:
             self._file: IO[bytes] = shelf.room.file()
         except OSError as error:
             body.close()
-            raise _no_room(error, body.name) from None
+            raise no_room(error, body.name) from None
 
     @property
     def complete(self) -> bool:
@@ -118,7 +119,7 @@ class Spool:
                 self._fail(error)
                 break
             except OSError as error:
-                self._fail(_no_room(error, self._body.name))
+                self._fail(no_room(error, self._body.name))
                 break
             except BaseException:  # an interrupt: what was read last is lost
                 self._fail(failure(FlowError, "reading it was interrupted", self._body.name))
@@ -154,8 +155,3 @@ class Spool:
         with self._lock:
             self._drop()
             self._file.close()
-
-
-def _no_room(error: OSError, name: str | None) -> FlowError:
-    text = f"cannot keep it in a temporary file: {error.strerror}"
-    return failure(FlowError, text, name, errno=error.errno)

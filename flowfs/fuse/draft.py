@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from flowfs.catalog import FileRecord
+from flowfs.content import no_room
 from flowfs.errors import FlowError, NotFound, again, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.names import from_name
@@ -90,26 +92,37 @@ class Draft:
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it."""
-        with self.lock:
-            file = self._content()
-            file.seek(offset)
-            return file.read(size)
+        with self.lock, self._in_room():
+            return os.pread(self._content().fileno(), size, offset)
 
     def write(self, data: bytes, offset: int | None) -> int:
-        """Put bytes at a place; None: at its end."""
-        with self.lock:
+        """Put bytes at a place; None: at its end.
+
+        Returns
+        -------
+        int
+            How many of them there was room for.
+
+        Raises
+        ------
+        FlowError
+            If there was room for none (ENOSPC); or as the service says, where what was there
+            before is fetched.
+        """
+        with self.lock, self._in_room():
             file = self._content()
             at = self.size or 0 if offset is None else offset
-            file.seek(at)
-            file.write(data)
-            self._change(max(self.size or 0, at + len(data)))
-            return len(data)
+            written = _put(file, data, at)
+            self._change(max(self.size or 0, at + written))
+            return written
 
     def truncate(self, length: int) -> None:
         """Cut it off, or fill it up with zeros."""
-        with self.lock:
+        with self.lock, self._in_room():
             if length == 0:
-                self._replace(self._fs.content.room.file())
+                if self._file is None:
+                    self._file = self._fs.content.room.file()
+                self._file.truncate(0)
                 self.size, self._changed, self._emptied = 0, False, True
                 self._touch()
                 return
@@ -117,6 +130,16 @@ class Draft:
             if length != self.size:
                 file.truncate(length)
                 self._change(length)
+
+    @contextlib.contextmanager
+    def _in_room(self) -> Iterator[None]:
+        """Say of what goes wrong with the temporary file that it does."""
+        try:
+            yield
+        except FlowError:
+            raise
+        except OSError as error:
+            raise no_room(error, self._fs.unstrip_protocol(self.node.path)) from None
 
     def _change(self, size: int) -> None:
         self.size, self._changed, self._emptied = size, True, False
@@ -138,12 +161,12 @@ class Draft:
             file = self._fs.content.room.file()
             try:
                 size = 0
-                if self._fs.entries.exists(self.node):
+                if self.listed:
                     source = self._fs.entries.source(self.node)
                     assert source is not None
                     with self._fs.content.open(source) as reader:
                         while piece := reader.read(_CHUNK):
-                            size += file.write(piece)
+                            size += _put_all(file, piece, size)
             except BaseException:
                 file.close()
                 raise
@@ -227,9 +250,10 @@ class Draft:
             return
         fs, node = self._fs, self.node
         try:
-            record = fs.catalog.upload_file(
-                fs.entries.group_id(node), node.names["upload"], raw_name(node), self._whole()
-            )
+            with self._in_room():
+                record = fs.catalog.upload_file(
+                    fs.entries.group_id(node), node.names["upload"], raw_name(node), self._whole()
+                )
         except FlowError as error:
             error.filename = fs.unstrip_protocol(node.path)
             if error.errno == errno.ECANCELED:
@@ -242,7 +266,6 @@ class Draft:
 
     def _whole(self) -> IO[bytes]:
         file = self._content()
-        file.flush()
         file.seek(0)
         return file
 
@@ -331,6 +354,26 @@ class Draft:
         """Send nothing any more: the file has been removed, or another has its name."""
         with self.lock:
             self._discarded = True
+
+
+def _put(file: IO[bytes], data: bytes | memoryview, at: int) -> int:
+    """Write bytes at a place; return how many there was room for, one at least."""
+    view, written = memoryview(data), 0
+    try:
+        while written < len(view):
+            written += os.pwrite(file.fileno(), view[written:], at + written)
+    except OSError:
+        if not written:
+            raise
+    return written
+
+
+def _put_all(file: IO[bytes], data: bytes, at: int) -> int:
+    """Write bytes at a place, all of them; return how many they are."""
+    view, written = memoryview(data), 0
+    while written < len(view):
+        written += _put(file, view[written:], at + written)
+    return written
 
 
 def raw_name(node: Node) -> str:
