@@ -1030,6 +1030,17 @@ class TestUnreachable:
             make("http://no-such-host.invalid/api", retries=1).runs.start_run("g", [])
         assert caught.value.errno == errno.EHOSTUNREACH
 
+    @pytest.mark.parametrize("call", CALLS)
+    def test_a_service_that_speaks_no_tls(
+        self, make: Make, server: StandIn, call: Callable[[FlowService], Any]
+    ) -> None:
+        address = server.endpoint.replace("http://", "https://")
+        with pytest.raises(ConnectionFailed, match="TLS.*begins with http, or flow") as caught:
+            call(make(address, retries=1))
+        assert caught.value.errno == errno.EPROTO
+        assert not caught.value.unclear
+        assert server.count() == 0
+
     def test_no_http_at_all(self, make: Make) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
 

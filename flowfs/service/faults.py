@@ -76,7 +76,8 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
             return failure(
                 ConnectionFailed,
                 f"cannot {what}: TLS: {_last_words(chain)}; "
-                "see the option verify if the service has a certificate of its own",
+                "if the service has a certificate of its own, see the option verify (--ca of "
+                "'flowfs mount'); if it has none, its URL begins with http, or flow+http",
                 path,
                 errno=errno.EPROTO,
             )
@@ -133,8 +134,10 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        stack += [current.__cause__, getattr(current, "reason", None)]
-        stack += [arg for arg in current.args if isinstance(arg, BaseException)]
+        stack.append(current.__cause__)
+        # Of an error of TLS the reason is a word, not an exception.
+        named = [getattr(current, "reason", None), *current.args]
+        stack += [one for one in named if isinstance(one, BaseException)]
 
 
 def _last_words(chain: list[BaseException]) -> str:
