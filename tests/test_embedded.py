@@ -23,7 +23,7 @@ import pytest
 from click.testing import CliRunner
 from support import Rest, wait_until
 
-from flowfs.cli.serve import serve
+from flowfs.cli import cli
 from flowfs.embedded import EmbeddedService, sample
 from flowfs.embedded.directory import DataDirectory
 from flowfs.errors import DirectoryNotEmpty, FlowError
@@ -93,9 +93,10 @@ def test_every_workflow_has_a_group_of_its_name(
     assert set(any_service.groups) == set(any_service.workflows) == {"hello", "analysis"}
     for name, workflow in any_service.workflows.items():
         assert any_rest.get(f"workflows/{workflow}")["name"] == name
-        (group,) = any_rest.get(f"workflows/{workflow}/groups")["groups"]
-        assert group["id"] == any_service.groups[name]
-        assert group["name"] == name
+        # Other tests of this process make more of them.
+        first = any_rest.get(f"workflows/{workflow}/groups")["groups"][0]
+        assert first["id"] == any_service.groups[name]
+        assert first["name"] == name
 
 
 def test_hello_greets_everybody(any_rest: Rest, hello: tuple[str, dict[str, str]]) -> None:
@@ -465,7 +466,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
 
 
 def test_help_says_that_runs_are_commands() -> None:
-    text = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
+    text = " ".join(CliRunner().invoke(cli, ["serve", "--help"]).output.split())
     assert "Whoever may start a run may run commands on this machine as you" in text
 
 
@@ -473,7 +474,7 @@ def test_without_rob_flask_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "robflask", None)
-    result = CliRunner().invoke(serve, ["--json"])
+    result = CliRunner().invoke(cli, ["serve", "--json"])
     assert isinstance(result.exception, FlowError)
     assert "pip install 'flowfs[server]'" in str(result.exception)
 
