@@ -66,6 +66,15 @@ def test_without_a_directory_it_has_one_of_its_own(service: EmbeddedService) -> 
     assert not path.exists()
 
 
+def test_no_url_is_the_configured_service(
+    service: EmbeddedService, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in command_environment(service).items():
+        monkeypatch.setenv(name, value)
+    with flowfs.mount(None, directory, umask="077") as path:
+        assert path.joinpath("groups").stat().st_mode & 0o777 == 0o500
+
+
 def test_a_part_of_the_tree_with_options(service: EmbeddedService, directory: Path) -> None:
     group = service.groups["hello"]
     url = f"flow+{service.endpoint}/groups/{group}"
@@ -126,6 +135,12 @@ def test_what_it_cannot_mount_is_an_error_of_the_right_kind(
         flowfs.mount("http://127.0.0.1:9/", directory)
     with pytest.raises(flowfs.InvalidArguments, match="timeout"):
         flowfs.mount(service.endpoint, directory, token=service.token, timeout=-1)
+    with pytest.raises(flowfs.InvalidArguments, match=r"no such option: readonly;.* read_only"):
+        flowfs.mount(service.endpoint, directory, token=service.token, readonly=True)
+    with pytest.raises(flowfs.InvalidArguments, match="a URL is a string, not 42"):
+        flowfs.mount(42, directory, token=service.token)  # type: ignore[arg-type]
+    with pytest.raises(flowfs.InvalidArguments, match="umask must be octal"):
+        flowfs.mount(service.endpoint, directory, token=service.token, umask="9")
     with pytest.raises(flowfs.InvalidArguments, match="arguments of their own: uid"):
         flowfs.mount(service.endpoint, directory, token=service.token, options="uid=1")
     with flowfs.mount(service.endpoint, directory, token=service.token):

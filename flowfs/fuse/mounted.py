@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import inspect
 import os
 import tempfile
 import threading
@@ -18,7 +19,14 @@ from flowfs.errors import FlowError, InvalidArguments, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.background import Started, start
 from flowfs.fuse.log import Log
-from flowfs.fuse.settings import Settings, bytes_of, group_number, read_options, user_number
+from flowfs.fuse.settings import (
+    Settings,
+    bytes_of,
+    group_number,
+    read_options,
+    umask_of,
+    user_number,
+)
 from flowfs.fuse.table import mounts_at
 from flowfs.fuse.unmounting import unmount
 
@@ -113,7 +121,7 @@ _lingering: list[Started] = []
 
 
 def mount(
-    url: str | FlowFileSystem = "",
+    url: str | FlowFileSystem | None = "",
     directory: str | os.PathLike[str] | None = None,
     *,
     token: str | None = None,
@@ -122,7 +130,7 @@ def mount(
     allow_other: bool = False,
     uid: int | str | None = None,
     gid: int | str | None = None,
-    umask: int = 0,
+    umask: int | str = 0,
     cache_size: int | str | None = None,
     options: str | Mapping[str, str | bool] = "",
     log_file: str | os.PathLike[str] | None = None,
@@ -157,8 +165,8 @@ def mount(
         Whether other users of the machine may look.
     uid, gid : int or str, optional
         Whom the files belong to, by number or name.
-    umask : int
-        Permissions that nobody has.
+    umask : int or str
+        Permissions that nobody has: ``0o027``, or in octal ``"027"``.
     cache_size : int or str, optional
         Bytes of content kept in temporary files, also as ``"512M"``.
     options : str or mapping
@@ -184,12 +192,15 @@ def mount(
     -----
     Costs three requests at most.
     """
+    _check_names(service)
     given = {**service, "token": token, "endpoint": endpoint}
     given["cache_size"] = bytes_of(cache_size) if isinstance(cache_size, str) else cache_size
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(url, FlowFileSystem):
         given = {**url.__reduce__()[1][2], **given}
         url = ""
+    if not isinstance(url or "", str):
+        raise failure(InvalidArguments, f"a URL is a string, not {url!r}")
     for name in ("cache_dir", "cert", "verify"):
         if name in given:
             given[name] = _absolute(given[name])
@@ -207,13 +218,13 @@ def mount(
         own = Path(tempfile.mkdtemp(prefix="flowfs-"))
     settings = Settings(
         directory=os.path.abspath(own or os.fspath(directory or "")),
-        url=url,
+        url=url or "",
         service=given,
         fuse=fuse,
         allow_other=allow_other,
         uid=user_number(str(uid)) if uid is not None else None,
         gid=group_number(str(gid)) if gid is not None else None,
-        umask=umask,
+        umask=umask_of(umask) if isinstance(umask, str) else umask,
         options=others,
         log=Log(file=os.path.abspath(os.fspath(log_file)) if log_file else "", debug=debug),
     )
@@ -224,6 +235,19 @@ def mount(
             with contextlib.suppress(OSError):
                 own.rmdir()
         raise
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Refuse an option that there is not: fsspec passes over it, so `readonly` would do nothing."""
+    known = inspect.signature(FlowFileSystem.__init__).parameters.values()
+    names = [one.name for one in known if one.kind is one.KEYWORD_ONLY]
+    names.remove("url_endpoint")
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise failure(
+            InvalidArguments,
+            f"no such option: {', '.join(unknown)}; the file system has {', '.join(names)}",
+        )
 
 
 def _absolute(value: Any) -> Any:
