@@ -1035,7 +1035,7 @@ class TestUnreachable:
         self, make: Make, server: StandIn, call: Callable[[FlowService], Any]
     ) -> None:
         address = server.endpoint.replace("http://", "https://")
-        with pytest.raises(ConnectionFailed, match="TLS.*begins with http, or flow") as caught:
+        with pytest.raises(ConnectionFailed, match=r"TLS.*begins with http, or flow") as caught:
             call(make(address, retries=1))
         assert caught.value.errno == errno.EPROTO
         assert not caught.value.unclear
