@@ -199,6 +199,37 @@ def test_where_it_logs_to_is_said(tmp_path: Path) -> None:
     assert logging.getLogger("flowfs").level == logging.NOTSET
 
 
+def test_a_line_of_a_log_is_one_line_whatever_a_name_holds(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    program = (
+        "import logging, sys\n"
+        "from flowfs.fuse.log import Log, start_log\n"
+        "start_log(Log(file=sys.argv[1]))\n"
+        "logging.getLogger('flowfs.x').warning('%s: no', 'a\\n2025 ERROR forged \\x1b[2J')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, file], check=True, timeout=60)
+    (line,) = file.read_text().splitlines()
+    assert r": a\n2025 ERROR forged \x1b[2J: no" in line
+
+
+def test_the_registry_knows_a_mount_by_its_number_before_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            # Their directories have been exchanged since.
+            for pid, at, since, number in ((os.getpid(), "/a", 1.0, 7), (other.pid, "/b", 2.0, 8)):
+                started = registry.started_at(pid) or 0
+                registry.remember(registry.Record(at, "", pid, started, since, number=number))
+            for place, number, pid in (("/b", 7, os.getpid()), ("/a", 8, other.pid)):
+                found = registry.find(place, number)
+                assert found is not None
+                assert found.pid == pid
+        finally:
+            other.kill()
+
+
 def test_the_registry_knows_processes_by_number_and_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

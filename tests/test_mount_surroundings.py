@@ -194,6 +194,18 @@ def test_who_has_no_home_directory_has_no_login_and_may_do_without(
     assert "no access token was sent" in line
 
 
+def test_a_relative_place_of_logins_is_from_where_the_command_is(
+    service: EmbeddedService, directory: Path, tmp_path: Path
+) -> None:
+    environment = command_environment(service, XDG_CONFIG_HOME="config")
+    del environment["FLOWSERV_ACCESS_TOKEN"]
+    script = f'cd "{tmp_path}" && printf %s {service.token} | flowfs login --token-stdin'
+    assert shell(f"{script} {service.endpoint}", environment).returncode == 0
+    done = shell(f'cd "{tmp_path}" && flowfs mount "{directory}"', environment)
+    assert done.returncode == 0, done.stderr
+    assert flowfs("umount", directory).returncode == 0
+
+
 # -- bounds ----------------------------------------------------------------
 
 

@@ -38,6 +38,18 @@ _BEGIN = (
 )
 
 
+# Variables that name a directory or a file.
+_PLACES = (
+    "CURL_CA_BUNDLE",
+    "FUSE_LIBRARY_PATH",
+    "HOME",
+    "REQUESTS_CA_BUNDLE",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+)
+
+
 @dataclass
 class Started:
     """A mount that answers, in a process of its own.
@@ -83,6 +95,7 @@ def start(settings: Settings, *, tied: bool = False) -> Started:
             # The last ones are for people who look at the list of processes.
             [sys.executable, "-I", "-c", _BEGIN, "flowfs", "mount", settings.directory],
             cwd="/",
+            env={**os.environ, **_from_here()},
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=said,
@@ -104,6 +117,15 @@ def start(settings: Settings, *, tied: bool = False) -> Started:
         return Started(ready, process, ours)
     ours.close()
     return Started(ready, process, None)
+
+
+def _from_here() -> dict[str, str]:
+    """Return what of the environment names places relative to the current directory, absolute."""
+    return {
+        name: os.path.abspath(os.environ[name])
+        for name in _PLACES
+        if os.environ.get(name) and not os.path.isabs(os.environ[name])
+    }
 
 
 def _line(document: Any) -> bytes:

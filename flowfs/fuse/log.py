@@ -117,10 +117,18 @@ def _is_socket(path: str) -> bool:
 
 
 class _Concealing(logging.Formatter):
-    """Leaves tokens out, wherever in a line they may have come from."""
+    """Leaves tokens out, wherever in a line they may have come from, and keeps a line a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         for secret in _secrets:
             text = text.replace(secret, "...")
         return text
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        # Names are anybody's: none may speak to a terminal, or look like another line.
+        return "".join(
+            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+            for c in text
+        )

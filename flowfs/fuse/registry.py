@@ -126,11 +126,10 @@ def find(directory: str, number: int | None = None) -> Record | None:
     number : int, optional
         The mount's own, by which it is known when it has been moved.
     """
-    there = [
-        record
-        for record in records()
-        if record.directory == directory or (number and record.number == number)
-    ]
+    found = records()
+    there = [record for record in found if number and record.number == number]
+    if not any(record.running for record in there):
+        there += [record for record in found if record.directory == directory]
     running = [record for record in there if record.running]
     newest = running or there
     return newest[-1] if newest else None
