@@ -438,6 +438,11 @@ def test_rm_of_uploads_runs_and_what_cannot_go(desk: Place) -> None:
     desk.fails("rmdir $R", "Directory not empty")
     desk.ok("rm -r $R")
     assert desk.rest.request("GET", f"runs/{desk.done['id']}").status_code == 404
+    # A group stays, and loses all that can go.
+    desk.ok("echo again > $U/note.txt")
+    desk.fails('rm -rf "$PWD"', "group.json': Operation not permitted")
+    assert desk.upload_names() == []
+    assert desk.rest.run(desk.world.active["id"])["state"] == "RUNNING"
 
 
 @tool("tar", "tar")
