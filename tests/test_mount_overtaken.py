@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from mounted_group import BINDINGS, MountedGroup
-from mounting import mounted
+from mounting import Address, mounted
+from standin import StandIn
 from support import Rest
 
 from flowfs.embedded import EmbeddedService
@@ -89,3 +92,97 @@ def test_who_opens_what_another_has_replaced_reads_it_and_nothing_of_the_old_one
             assert set(second.read()) == {ord("n")}
         assert group.out("cat uploads/x | tr -d n | wc -c") == "0\n"
     assert group.out("cat uploads/x | tr -d n | wc -c") == "0\n"
+
+
+# -- within the time for which a listing is known ----------------------------
+
+
+class Other:
+    """A mount that has listed its uploads, for a long time, and a client that it knows not of."""
+
+    def __init__(self, server: StandIn, directory: Path) -> None:
+        self._server = server
+        self.uploads = directory / "groups" / server.routes.group / "uploads"
+
+    def put(self, name: str, data: bytes) -> None:
+        """Replace an upload, or make one."""
+        routes = self._server.routes
+        before = [one for one in routes.uploads if one["name"] == name]
+        file_id = secrets.token_hex(8)
+        now = datetime.now(timezone.utc).isoformat()
+        routes.files[file_id] = data
+        routes.uploads.append({"id": file_id, "name": name, "createdAt": now, "size": 0})
+        for one in before:
+            routes.uploads.remove(one)
+            del routes.files[one["id"]]
+
+    def stored(self) -> list[tuple[str, bytes]]:
+        """Return the names and bytes of all uploads."""
+        routes = self._server.routes
+        return sorted((one["name"], routes.files[one["id"]]) for one in routes.uploads)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Other]:
+    with (
+        StandIn() as server,
+        mounted(
+            Address(server.endpoint, server.routes.token),  # type: ignore[arg-type]
+            ttl=1000,
+            log=tmp_path / "log",
+        ) as directory,
+    ):
+        yield Other(server, directory)
+
+
+def test_a_line_is_added_to_what_another_has_written_meanwhile(other: Other) -> None:
+    other.put("log", b"one\n")
+    assert (other.uploads / "log").read_bytes() == b"one\n"
+    other.put("log", b"one\ntwo\n")
+    with open(other.uploads / "log", "a") as log:
+        log.write("three\n")
+    assert other.stored() == [("log", b"one\ntwo\nthree\n")]
+    other.put("log", b"1\n2\n3\n")  # that line was written just now, and is at hand
+    with open(other.uploads / "log", "a") as log:
+        log.write("4\n")
+    assert other.stored() == [("log", b"1\n2\n3\n4\n")]
+
+
+def test_a_file_that_another_has_made_meanwhile_is_added_to(other: Other) -> None:
+    assert os.listdir(other.uploads) == []
+    other.put("log", b"theirs\n")
+    with open(other.uploads / "log", "a") as log:
+        log.write("mine\n")
+    assert other.stored() == [("log", b"theirs\nmine\n")]
+
+
+def test_who_makes_a_file_of_its_own_takes_the_place_of_no_other(other: Other) -> None:
+    assert os.listdir(other.uploads) == []
+    other.put("lock", b"theirs\n")
+    with pytest.raises(FileExistsError), open(other.uploads / "lock", "x"):
+        pass
+    assert other.stored() == [("lock", b"theirs\n")]
+
+
+def test_an_upload_that_another_has_replaced_meanwhile_is_there(other: Other) -> None:
+    for data in (b"old", b"newer"):
+        for name in ("asked after", "read"):
+            other.put(name, data)
+        assert len(os.listdir(other.uploads)) == 2
+    assert (other.uploads / "asked after").stat().st_size == 5
+    assert (other.uploads / "read").read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("act", ["rm", "mv"])
+def test_an_upload_that_another_has_replaced_meanwhile_is_removed_and_renamed(
+    other: Other, act: str
+) -> None:
+    other.put("x", b"old")
+    assert (other.uploads / "x").read_bytes() == b"old"
+    other.put("x", b"newer")
+    if act == "rm":
+        (other.uploads / "x").unlink()
+        assert other.stored() == []
+    else:
+        (other.uploads / "x").rename(other.uploads / "y")
+        assert other.stored() == [("y", b"newer")]

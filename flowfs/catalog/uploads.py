@@ -265,7 +265,15 @@ class UploadCatalog:
     def delete(self, group_id: str, name: str) -> None:
         """Delete the upload of a name."""
         with self._changing(group_id, name):
-            self._delete(group_id, self.get(group_id, name).id)
+            before = self.get(group_id, name).id
+            try:
+                self._delete(group_id, before)
+            except NotFound:
+                # It may have been replaced since it was listed; the listing is forgotten.
+                now = self.get(group_id, name).id
+                if now == before:
+                    raise
+                self._delete(group_id, now)
 
     def _store(
         self,

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from flowfs import tree
 from flowfs.catalog import FileRecord, RunRecord, timestamp
+from flowfs.errors import NotFound
 from flowfs.filesystem.places import Entry
 from flowfs.filesystem.sources import Sources
 from flowfs.names import to_name
@@ -58,8 +59,15 @@ class Entries(Sources):
         if kind is tree.RESULT:
             return self._file_entry(node, self._result(node), ask)
         if kind is tree.UPLOAD:
-            upload = self.catalog.upload(self.group_id(node), node.names["upload"])
-            return self._file_entry(node, upload, ask)
+            group_id, name = self.group_id(node), node.names["upload"]
+            upload = self.catalog.upload(group_id, name)
+            try:
+                return self._file_entry(node, upload, ask)
+            except NotFound:  # asking for its size
+                pass
+            # It may have been replaced since it was listed.
+            self.catalog.uploads(group_id, refresh=True)
+            return self._file_entry(node, self.catalog.upload(group_id, name), ask)
         entry = self._base(node)
         if kind is tree.STATE_RUN or kind is tree.LATEST:
             run = self.follow(node)

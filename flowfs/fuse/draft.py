@@ -162,6 +162,10 @@ class Draft:
             try:
                 size = 0
                 if self.listed:
+                    # What is to be written into is what is there now, not what was: all of it
+                    # takes the place of that.
+                    group_id = self._fs.entries.group_id(self.node)
+                    self._fs.catalog.uploads(group_id, refresh=True)
                     source = self._fs.entries.source(self.node)
                     assert source is not None
                     with self._fs.content.open(source) as reader:
@@ -307,6 +311,7 @@ class Draft:
             return False
         try:
             group_id = self._fs.entries.group_id(self.node)
+            self._fs.catalog.uploads(group_id, refresh=True)
             record = self._fs.catalog.upload(group_id, self.node.names["upload"])
         except FlowError:
             return False

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from flowfs import tree
-from flowfs.errors import InvalidRunState, IsADirectory, NotFound, NotPermitted, failure
+from flowfs.content import SharedFile, Source
+from flowfs.errors import (
+    AlreadyExists,
+    InvalidRunState,
+    IsADirectory,
+    NotFound,
+    NotPermitted,
+    failure,
+)
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.draft import Draft
 from flowfs.fuse.drafts import DraftHandle, Drafts, FollowingHandle
@@ -79,7 +87,7 @@ class Opening:
         draft = self._drafts.join(node.path, writes=False)
         if draft is not None:
             return self._opened(DraftHandle(self._drafts, draft, writes=False), None)
-        entries, content = self._fs.entries, self._fs.content
+        entries = self._fs.entries
         entries.check(node)
         if node.kind.directory:
             raise failure(IsADirectory, f"is a directory ({node.kind.name})", node.path)
@@ -89,7 +97,7 @@ class Opening:
             return Opened(empty)
         source = entries.source(node)
         if source is not None:
-            shared = content.share(source)
+            shared = self._shared(node, source)
             stream: Handle = StreamHandle(node.path, shared)
             if node.kind is tree.UPLOAD:
                 stream = FollowingHandle(self._drafts, stream)
@@ -127,7 +135,7 @@ class Opening:
             If it is ``cancel`` of a run that has ended.
         """
         if not node.kind.writable:
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be written", node.path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be written", node.path)
         if node.kind is tree.UPLOAD:
             draft = self._drafts.join(node.path)
             if draft is None:
@@ -154,16 +162,38 @@ class Opening:
             If it is ``cancel`` of a run that has ended.
         NotFound
             If the run or group is not there.
+        AlreadyExists
+            If it is to be a new file, and somebody else has made it meanwhile.
         """
         entries = self._fs.entries
         if node.kind is tree.UPLOAD:
             entries.check(_parent(node))
+            if not flags & os.O_TRUNC:
+                # Who makes a file of its own, or adds to one, takes the place of no other that
+                # has come since the last listing.
+                self._fs.catalog.uploads(entries.group_id(node), refresh=True)
+                if entries.exists(node):
+                    if flags & os.O_EXCL:
+                        raise failure(AlreadyExists, "is there by now", node.path)
+                    return self.to_write(node, flags, thread)
             draft = self._drafts.open(node, new=True)
             return self._draft_handle(draft, flags)
         if node.kind.writable and entries.exists(node):
             return self.to_write(node, flags, thread)
         self._refuse_late_cancel(node)
         raise failure(NotPermitted, "nothing can be created there", node.path)
+
+    def _shared(self, node: Node, source: Source) -> SharedFile:
+        """Open a file of the service; an upload that was replaced since it was listed, anew."""
+        try:
+            return self._fs.content.share(source)
+        except NotFound:
+            if node.kind is not tree.UPLOAD:
+                raise
+        self._fs.catalog.uploads(self._fs.entries.group_id(node), refresh=True)
+        now = self._fs.entries.source(node)
+        assert now is not None
+        return self._fs.content.share(now)
 
     def _draft_handle(self, draft: Draft, flags: int) -> Handle:
         if flags & os.O_TRUNC:
