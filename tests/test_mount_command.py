@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from mounting import command_environment, flowfs, is_mounted, mounted, mountpoin
 from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService, sample
+from flowfs.filesystem import FlowFileSystem
+from flowfs.fuse.settings import bytes_of
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
 
@@ -86,6 +89,29 @@ def test_no_token_is_said(service: EmbeddedService, directory: Path) -> None:
     environment = command_environment(service)
     del environment["FLOWSERV_ACCESS_TOKEN"]
     assert "flowfs login" in refusal("mount", directory, environment=environment)
+
+
+def test_what_is_missing_or_in_the_wrong_order_is_said(directory: Path) -> None:
+    for arguments, said in [
+        ((), "A directory is needed"),
+        ((directory, "flow://127.0.0.1:9"), "the directory comes last"),
+        (("flow://127.0.0.1:9",), "the directory comes last"),
+        (("flow://127.0.0.1:9", directory, directory), "one directory, not: flow://"),
+    ]:
+        done = flowfs("mount", *arguments, environment=command_environment(None))
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_the_help_tells_the_defaults_as_they_are() -> None:
+    told = " ".join(flowfs("mount", "--help").stdout.split())
+    signature = inspect.signature(FlowFileSystem.__init__)
+    for name in ("timeout", "retries", "ttl", "max_connections", "cache_size"):
+        default = signature.parameters[name].default
+        shown = "1G" if name == "cache_size" else f"{default:g}"
+        assert name != "cache_size" or default == bytes_of(shown)
+        _, _, help_text = told.partition(f"--{name.replace('_', '-')} ")
+        assert f"({shown})." in help_text.partition(" --")[0], name
 
 
 def test_a_bad_directory_is_said(service: EmbeddedService, directory: Path) -> None:

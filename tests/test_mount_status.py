@@ -147,8 +147,8 @@ def test_what_is_refused_is_told_with_its_reason(mount: Path, world: World) -> N
     by_path = {(line[0], line[1], line[2]): line[3] for line in told}
     assert by_path["create", "here", "EPERM"] == "nothing can be created there"
     written = by_path["open", f"{world.group}/group.json", "EPERM"]
-    assert written == "a group handle cannot be written"
-    assert by_path["unlink", f"{world.group}/runs/new", "EPERM"] == "a new run cannot be removed"
+    assert written == "the group handle cannot be written"
+    assert by_path["unlink", f"{world.group}/runs/new", "EPERM"] == "the new run cannot be removed"
     assert ("rename", world.group, "EPERM") in by_path
     assert ("mkdir", f"{world.group}/runs/mine", "EPERM") in by_path
     busy = [

@@ -49,16 +49,20 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--umask", type=_Read("octal", "umask_of"), help="Permissions that nobody has, as 027."
 )
-@click.option("--timeout", type=float, help="Seconds for a call, or without progress.")
-@click.option("--retries", type=int, help="How often a request that changes nothing is repeated.")
-@click.option("--ttl", type=float, help="Seconds for which listings and active runs are kept.")
-@click.option("--max-connections", type=int, help="Connections to the service.")
+@click.option("--timeout", type=float, help="Seconds for a call, or without progress (30).")
+@click.option(
+    "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
+)
+@click.option("--ttl", type=float, help="Seconds for which listings and active runs are kept (2).")
+@click.option("--max-connections", type=int, help="Connections to the service (16).")
 @click.option(
     "--cache-dir",
     type=click.Path(file_okay=False, resolve_path=True),
     help="Where content is kept in temporary files.",
 )
-@click.option("--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 2G.")
+@click.option(
+    "--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 2G (1G)."
+)
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=True, resolve_path=True),
@@ -108,8 +112,12 @@ def mount(
             raise click.UsageError("--list lists all mounts, and mounts nothing")
         show_mounts(as_json)
         return
-    if not 1 <= len(arguments) <= 2:
-        raise click.UsageError(f"one URL at most, and one directory: {' '.join(arguments) or '-'}")
+    if not arguments:
+        raise click.UsageError("where? A directory is needed: flowfs mount [URL] DIR")
+    if len(arguments) > 2:
+        raise click.UsageError(f"one URL at most, and one directory, not: {' '.join(arguments)}")
+    if "://" in arguments[-1] and not os.path.isdir(arguments[-1]):
+        raise click.UsageError(f"the directory comes last, and that is a URL: {arguments[-1]}")
     from flowfs.fuse.settings import read_options
 
     ours, others = read_options(",".join(more))

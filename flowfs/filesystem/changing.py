@@ -86,7 +86,7 @@ class Changing(Looking, Reading):
         if node.kind.directory:
             raise failure(IsADirectory, f"is a directory ({node.kind.name})", path)
         if not node.kind.writable:
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be written", path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be written", path)
         return node
 
     def start_run(self, group_id: str, arguments: Any) -> dict[str, Any]:
@@ -314,7 +314,7 @@ class Changing(Looking, Reading):
                 NotPermitted, f"nothing is removed through a view: see {node.path}", node.asked
             )
         if node.kind not in (tree.RUN, tree.UPLOAD):
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be removed", node.asked)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be removed", node.asked)
         self.entries.check(node)
         if node.kind is tree.RUN and not recursive:
             raise failure(
@@ -348,7 +348,7 @@ class Changing(Looking, Reading):
                 raise failure(
                     DirectoryNotEmpty, "the run's files are there: rm(path, recursive=True)", path
                 )
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be removed", path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be removed", path)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Refuse: directories come from the service (EPERM, or EEXIST)."""

@@ -45,9 +45,9 @@ class Changing(Served):
             self._drafts.truncate(node, length)
             return 0
         if not node.kind.writable:
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be written", node.path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be written", node.path)
         if length:
-            raise failure(InvalidArguments, f"a {node.kind.name} has no length", node.path)
+            raise failure(InvalidArguments, f"the {node.kind.name} has no length", node.path)
         return 0
 
     @operation
@@ -101,7 +101,7 @@ class Changing(Served):
         self._changing(node.path)
         # Of the directory too: rsync and cp -a bring that of what they copied into it.
         if not node.kind.writable and node.kind is not tree.UPLOADS:
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be changed", node.path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be changed", node.path)
         return 0
 
     @operation

@@ -112,7 +112,7 @@ class Deletions:
 
     def _check(self, node: Node) -> None:
         if not _of_a_run(node):
-            raise failure(NotPermitted, f"a {node.kind.name} cannot be removed", node.path)
+            raise failure(NotPermitted, f"the {node.kind.name} cannot be removed", node.path)
         run = tree.parse(_run_path(node))
         state = self._fs.entries.entry(run, ask=False)["state"]
         if state not in ENDED_STATES:
