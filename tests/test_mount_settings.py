@@ -118,6 +118,11 @@ def test_a_token_comes_from_a_file_that_is_its_owners_alone(tmp_path: Path) -> N
     file.chmod(0o600)
     with pytest.raises(InvalidArguments, match="no token in it"):
         read_token(str(file))
+    with pytest.raises(InvalidArguments) as missing:
+        read_token(str(tmp_path / "none"))
+    assert missing.value.strerror == "cannot read the token: No such file or directory"
+    with pytest.raises(InvalidArguments, match="is a directory"):
+        read_token(str(tmp_path))
 
 
 # -- what goes to the process ----------------------------------------------

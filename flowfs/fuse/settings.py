@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -226,11 +227,14 @@ def read_token(file: str) -> str:
     AccessDenied
         If others may read the file, or its reader may not.
     InvalidArguments
-        If there is no such file, or nothing in it.
+        If there is no such file, or nothing in it, or it is a directory.
     """
     path = Path(file)
     try:
-        mode = path.stat().st_mode & 0o777
+        status = path.stat()
+        mode = status.st_mode & 0o777
+        if stat.S_ISDIR(status.st_mode):
+            raise failure(InvalidArguments, "cannot read the token: is a directory", file)
         if mode & 0o077:
             raise failure(
                 AccessDenied,
@@ -239,12 +243,13 @@ def read_token(file: str) -> str:
                 file,
             )
         token = path.read_text("utf-8").strip()
-    except AccessDenied:
+    except FlowError:
         raise
     except PermissionError:
         raise failure(AccessDenied, "cannot read the token", file) from None
     except (OSError, ValueError) as error:
-        raise failure(InvalidArguments, f"cannot read the token: {error}", file) from None
+        said = error.strerror if isinstance(error, OSError) else error
+        raise failure(InvalidArguments, f"cannot read the token: {said}", file) from None
     if not token:
         raise failure(InvalidArguments, "there is no token in it", file)
     return token
