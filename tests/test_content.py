@@ -435,6 +435,13 @@ class TestArchives:
         assert begun != again[:100]  # no two are alike, and nothing of the first is in the second
         assert content.read(archive, 0, 100) == again[:100]
 
+    def test_of_one_that_was_opened_nothing_is_left_but_its_bytes(
+        self, content: Content, archive: Source
+    ) -> None:
+        for _ in range(3):
+            assert content.read(archive, 0, 100)
+        assert content._opening == {}
+
     def test_one_that_breaks_is_an_error_for_all_and_fetched_anew_by_the_next(
         self, server: StandIn, content: Content, archive: Source
     ) -> None:

@@ -69,6 +69,21 @@ def test_marks_are_undone_10_seconds_after_the_last_unlink(
     assert fs.exists(run)
 
 
+def test_marks_of_runs_that_nobody_looks_at_any_more_are_not_kept(
+    fs: FlowFileSystem, deletions: Deletions, clock: Clock, rest: Rest, run: str
+) -> None:
+    other = rest.start(run.split("/")[1], {"names": {"fileId": upload_of(rest, run)}})
+    rest.ended(other)
+    deletions.unlink(fs.entries.resolve(f"{run}/{FILES[0]}"))
+    clock.now = 10.5
+    deletions.unlink(fs.entries.resolve(f"{run.rpartition('/')[0]}/{other}/{FILES[0]}"))
+    assert len(deletions._marks) == 1
+
+
+def upload_of(rest: Rest, run: str) -> str:
+    return str(rest.get(f"uploads/{run.split('/')[1]}/files")["files"][0]["id"])
+
+
 def test_a_directory_hides_what_is_in_it_and_only_that(
     fs: FlowFileSystem, deletions: Deletions, run: str
 ) -> None:

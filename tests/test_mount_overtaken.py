@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 from mounted_group import BINDINGS, MountedGroup
 from mounting import Address, mounted
-from standin import StandIn
-from support import Rest
+from standin import Reply, StandIn
+from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService
 
@@ -121,6 +122,11 @@ class Other:
         routes = self._server.routes
         return sorted((one["name"], routes.files[one["id"]]) for one in routes.uploads)
 
+    @property
+    def server(self) -> StandIn:
+        """The service."""
+        return self._server
+
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Other]:
@@ -186,3 +192,16 @@ def test_an_upload_that_another_has_replaced_meanwhile_is_removed_and_renamed(
     else:
         (other.uploads / "x").rename(other.uploads / "y")
         assert other.stored() == [("y", b"newer")]
+
+
+def test_who_reads_an_upload_does_not_wait_until_it_has_been_sent(other: Other) -> None:
+    other.server.on("POST", "/uploads/.*", Reply(hang="before"))
+    path = os.fspath(other.uploads / "x")
+    writing = subprocess.Popen(["sh", "-c", f"echo text > {path}"], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: other.server.count("POST", "/uploads/.*") == 1, 20, "the upload")
+        done = subprocess.run(["cat", path], capture_output=True, timeout=20)
+        assert (done.stdout, writing.poll()) == (b"text\n", None)
+    finally:
+        other.server.let_go()
+        writing.wait(60)

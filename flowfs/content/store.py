@@ -23,8 +23,9 @@ _SIZES_BOUND = 200_000
 
 @dataclass
 class _Opening:
-    """An archive that is being asked for, and why it did not come."""
+    """An archive that is being asked for, by how many, and why it did not come."""
 
+    users: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     failed: FlowError | None = None
 
@@ -240,6 +241,18 @@ class Store:
         """Return an archive's bytes; one request, unless they are kept. To be released."""
         with self._lock:
             opening = self._opening.setdefault(source.key, _Opening())
+            opening.users += 1
+        try:
+            return self._spool(source, opening)
+        finally:
+            with self._lock:
+                opening.users -= 1
+                # Who comes after a failure asks anew.
+                over = not opening.users or opening.failed is not None
+                if over and self._opening.get(source.key) is opening:
+                    del self._opening[source.key]
+
+    def _spool(self, source: Source, opening: _Opening) -> Spool:
         with opening.lock:  # one request however many open it; other files are not held up
             spool: Spool | None = self.shelf.take(source.key)
             if spool is not None:
@@ -254,13 +267,9 @@ class Store:
                 spool = Spool(self._whole(source), self.shelf)
             except FlowError as error:
                 opening.failed = error
-                with self._lock:
-                    self._opening.pop(source.key, None)
                 raise
             self.shelf.take(source.key, spool)
             self._spool_usage.misses += 1
-            with self._lock:
-                self._opening.pop(source.key, None)
         return spool
 
     def _whole(self, source: Source) -> Body:

@@ -134,17 +134,22 @@ class Deletions:
         with self._lock:
             marks = self._marks_of(node)
             if marks is None:
+                for path in list(self._marks):  # of others that nobody has looked at since
+                    self._drop_old(path)
                 marks = self._marks[_run_path(node)] = _Marks()
             marks.paths.add(node.path)
             marks.last = self._clock()
 
     def _marks_of(self, node: Node) -> _Marks | None:
         path = _run_path(node)
+        self._drop_old(path)
+        return self._marks.get(path)
+
+    def _drop_old(self, path: str) -> None:
+        """Undo the marks of a run if they are too old; the lock is held."""
         marks = self._marks.get(path)
         if marks is not None and self._clock() - marks.last > _PATIENCE:
             del self._marks[path]
-            return None
-        return marks
 
 
 def _of_a_run(node: Node) -> bool:

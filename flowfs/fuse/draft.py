@@ -91,7 +91,11 @@ class Draft:
     # -- what is in it -----------------------------------------------------
 
     def read(self, size: int, offset: int) -> bytes:
-        """Return a part of it."""
+        """Return a part of it; who reads does not wait until it has been sent."""
+        file = self._file
+        if file is not None:
+            with self._in_room():
+                return os.pread(file.fileno(), size, offset)
         with self.lock, self._in_room():
             return os.pread(self._content().fileno(), size, offset)
 
