@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from standin import Asked, Reply, StandIn
 
-from flowfs.catalog import Cache, Catalog, cache, catalog
+from flowfs.catalog import Cache, Catalog, cache, runs
 from flowfs.errors import (
     BadReply,
     FlowError,
@@ -41,7 +41,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(cache, "time", clock)
-    monkeypatch.setattr(catalog, "time", clock)
+    monkeypatch.setattr(runs, "time", clock)
     return clock
 
 

@@ -282,7 +282,8 @@ def test_the_size_of_an_archive_is_known_once_it_has_been_read(there: Looked) ->
     assert fs.info(path)["size"] == len(data)
 
 
-def test_a_table_of_runs_has_no_size_before_it_is_read(fs: FlowFileSystem, there: Looked) -> None:
+def test_a_table_of_runs_has_no_size_before_it_is_read(there: Looked) -> None:
+    fs = there.world.fs(ttl=1.5)  # with options of its own: nobody has read anything yet
     assert fs.info(f"{there.group}/runs.jsonl")["size"] is None
     with fs.open(f"{there.group}/runs.jsonl") as file:
         assert file.size == len(file.read())

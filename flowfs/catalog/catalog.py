@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
@@ -15,17 +14,13 @@ from flowfs.catalog.records import (
     RunRecord,
     named,
 )
+from flowfs.catalog.runs import RunCatalog
 from flowfs.catalog.uploads import UploadCatalog
-from flowfs.errors import FlowError, NotFound, describe, failure
+from flowfs.errors import FlowError, describe
 from flowfs.service.client import FlowService
-from flowfs.service.runs import ENDED_STATES
 from flowfs.service.statistics import Usage
 
 __all__ = ["Catalog"]
-
-
-def _has_ended(handle: Mapping[str, Any]) -> bool:
-    return handle.get("state") in ENDED_STATES
 
 
 class Catalog:
@@ -57,19 +52,14 @@ class Catalog:
         gone: Callable[[tuple[str, ...]], None] = lambda what: None,
     ) -> None:
         self.service = service
-        self._gone = gone
-        self._ttl = ttl
         self._groups: Cache[str, dict[str, Any]] = Cache(ttl)
         self._group_lists: Cache[str, list[dict[str, Any]]] = Cache(ttl)
-        self._runs: Cache[str, dict[str, RunRecord]] = Cache(ttl)
-        self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
+        self._runs = RunCatalog(service, ttl, gone)
         self._uploads = UploadCatalog(service, ttl, self._groups.drop, gone)
         self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
         self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
         self._lock = threading.Lock()
-        self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
-        self._listed_in: dict[str, str] = {}  # run id -> group id
         self._refusals: dict[str, bytes] = {}
 
     # -- groups ------------------------------------------------------------
@@ -87,7 +77,7 @@ class Catalog:
             handle = self.service.groups.get_group(group_id)
             runs = handle.get("runs")
             if isinstance(runs, list) and all(_is_run(run) for run in runs):
-                self._learn_runs(group_id, runs, runs_since)
+                self._runs.learn(group_id, runs, runs_since)
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
                 self._uploads.learn(group_id, files, uploads_since)
@@ -99,58 +89,11 @@ class Catalog:
 
     def runs(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
         """Return the runs of a group by id, in the service's order."""
-
-        def fetch() -> dict[str, RunRecord]:
-            since = self._runs.drops
-            runs = self.service.runs.list_runs(group_id)["runs"]
-            return self._learn_runs(group_id, runs, since)
-
-        listed = self._runs.get(group_id, fetch, refresh=refresh)
-        # What has ended since it was listed: all that is told of a run must agree.
-        ended = {
-            run_id: RunRecord.of(handle)
-            for run_id, record in listed.items()
-            if record.active
-            and (handle := self._handles.peek(run_id)) is not None
-            and _has_ended(handle)
-        }
-        return listed | ended if ended else listed
-
-    def _learn_runs(
-        self, group_id: str, runs: list[dict[str, Any]], since: int
-    ) -> dict[str, RunRecord]:
-        records = {run["id"]: RunRecord.of(run) for run in runs}
-        if since != self._runs.drops:
-            return records  # asked for before a change of our own: nothing to go by
-        before = self._runs.peek(group_id, any_age=True) or {}
-        for run_id in before.keys() - records.keys():
-            self._forget_run(run_id)
-        now = time.monotonic()
-        with self._lock:
-            if len(self._listed_in) > 100_000:
-                self._listed_in.clear()
-            for run_id, record in records.items():
-                self._listed_in[run_id] = group_id
-                if run_id in self._seen:
-                    self._seen[run_id] = now
-                handle = self._handles.peek(run_id, any_age=True)
-                if (
-                    handle is not None
-                    and not _has_ended(handle)
-                    and handle.get("state") != record.state
-                ):
-                    self._handles.drop(run_id)
-        self._runs.put(group_id, records, since=since)
-        return records
+        return self._runs.listed(group_id, refresh=refresh)
 
     def latest(self, group_id: str) -> RunRecord | None:
         """Return the newest run of a group; None if it has none."""
-        runs = self.runs(group_id).values()
-        newest: RunRecord | None = None
-        for run in runs:
-            if newest is None or run.created >= newest.created:
-                newest = run
-        return newest
+        return self._runs.latest(group_id)
 
     def run(self, group_id: str, run_id: str, *, refresh: bool = False) -> dict[str, Any]:
         """Return the handle of a run of a group.
@@ -163,69 +106,32 @@ class Catalog:
         NotFound
             If there is no such run, or it is of another group.
         """
-        handle = self._handles.peek(run_id)
-        if handle is not None and _has_ended(handle) and not refresh:
-            fresh = self._seen.get(run_id, 0.0) + self._ttl > time.monotonic()
-            if not fresh and run_id not in self.runs(group_id):
-                handle = None  # not listed (any more): ask for it
-                self._handles.drop(run_id)
-
-        def fetch() -> dict[str, Any]:
-            try:
-                fetched = self.service.runs.get_run(run_id)
-            except NotFound:
-                self._forget_run(run_id)
-                if run_id in (self._runs.peek(group_id) or ()):
-                    self._runs.drop(group_id)
-                raise
-            with self._lock:
-                self._seen[run_id] = time.monotonic()
-                if len(self._seen) > 20_000:
-                    self._seen.clear()
-            return fetched
-
-        if handle is None or refresh:
-            handle = self._handles.get(run_id, fetch, refresh=refresh)
-        if handle.get("groupId") != group_id:
-            raise failure(
-                NotFound,
-                f"unknown run {run_id!r} in this group: it is of group {handle.get('groupId')!r}",
-                f"groups/{group_id}/runs/{run_id}",
-            )
-        return handle
+        return self._runs.get(group_id, run_id, refresh=refresh)
 
     def run_record(self, group_id: str, run_id: str) -> RunRecord:
         """Return what a listing tells of a run: no request where a good listing has it."""
-        runs = self._runs.peek(group_id)
-        if runs is not None and run_id in runs:
-            record, handle = runs[run_id], self._handles.peek(run_id)
-            # It may have ended since it was listed: what is told of it must agree.
-            if record.active and handle is not None and _has_ended(handle):
-                return RunRecord.of(handle)
-            return record
-        return RunRecord.of(self.run(group_id, run_id))
+        return self._runs.record(group_id, run_id)
 
     def known_listing(self, group_id: str) -> tuple[dict[str, RunRecord], list[FileRecord]] | None:
         """Return runs and uploads of a group as last listed, however long ago; never asks.
 
         The same objects come again as long as nothing new was listed. None if there are none.
         """
-        runs = self._runs.peek(group_id, any_age=True)
+        runs = self._runs.known_listing(group_id)
         uploads = self._uploads.known(group_id)
         return None if runs is None or uploads is None else (runs, uploads)
 
     def known_run(self, run_id: str, *, any_age: bool = False) -> dict[str, Any] | None:
         """Return a run's handle if a good one is kept (or one of any age); never asks."""
-        return self._handles.peek(run_id, any_age=any_age)
+        return self._runs.known(run_id, any_age=any_age)
 
     def group_of_run(self, run_id: str) -> str | None:
         """Return the id of the group in whose listing a run was seen; never asks."""
-        with self._lock:
-            return self._listed_in.get(run_id)
+        return self._runs.group_of(run_id)
 
     def listed_run(self, group_id: str, name: str) -> str | None:
         """Return the id of the listed run of that name (ids too long for a name are cut)."""
-        return next((r.id for r in self.runs(group_id).values() if r.name == name), None)
+        return self._runs.id_of(group_id, name)
 
     def start_run(self, group_id: str, arguments: Any, *, about: str) -> dict[str, Any]:
         """Check arguments and start a run; remember the refusal, if it is one.
@@ -261,12 +167,9 @@ class Catalog:
             self.refused(group_id, error)
             raise
         finally:
-            self._runs.drop(group_id)
             self._groups.drop(group_id)
         with self._lock:
             self._refusals.pop(group_id, None)
-            self._seen[handle["id"]] = time.monotonic()
-        self._handles.put(handle["id"], handle)
         return handle
 
     def _start(self, group_id: str, arguments: Any, about: str) -> dict[str, Any]:
@@ -283,7 +186,7 @@ class Catalog:
             declared = self.group(group_id, refresh=True).get("parameters")
             declarations = declared if isinstance(declared, list) else None
             checked = self._checked(group_id, given, declarations, about)
-        return self.service.runs.start_run(group_id, checked)
+        return self._runs.start(group_id, checked)
 
     def _checked(self, group_id: str, given: Any, declarations: Any, about: str) -> Any:
         files = self._uploads.for_arguments(group_id)
@@ -292,31 +195,16 @@ class Catalog:
     def cancel_run(self, run_id: str, reason: str | None) -> dict[str, Any]:
         """Cancel a run and return its handle."""
         try:
-            handle = self.service.runs.cancel_run(run_id, reason)
+            return self._runs.cancel(run_id, reason)
         finally:
-            self._handles.drop(run_id)
-            self._runs.clear()
             self._groups.clear()
-        if _has_ended(handle):
-            self._handles.put(run_id, handle)
-            with self._lock:
-                self._seen[run_id] = time.monotonic()
-        return handle
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run."""
         try:
-            self.service.runs.delete_run(run_id)
+            self._runs.delete(run_id)
         finally:
-            self._forget_run(run_id)
-            self._runs.clear()
             self._groups.clear()
-
-    def _forget_run(self, run_id: str) -> None:
-        self._handles.drop(run_id)
-        with self._lock:
-            self._seen.pop(run_id, None)
-        self._gone(("run", run_id))
 
     # -- refusals ----------------------------------------------------------
 
@@ -466,30 +354,25 @@ class Catalog:
         caches: dict[str, Cache[str, Any]] = {
             "groups": self._groups,
             "lists of groups": self._group_lists,
-            "lists of runs": self._runs,
-            "runs": self._handles,
             "lists of workflows": self._workflows,
             "workflows": self._workflow,
             "rankings": self._leaderboards,
         }
         kept = {name: (cache.usage, len(cache)) for name, cache in caches.items()}
-        return {**kept, "lists of uploads": self._uploads.usage}
+        return {**kept, **self._runs.usage(), "lists of uploads": self._uploads.usage}
 
     def forget(self) -> None:
         """Forget what may have changed, and that ended runs were seen; keep their handles."""
         for cache in (
             self._groups,
             self._group_lists,
-            self._runs,
             self._uploads,
             self._workflows,
             self._workflow,
             self._leaderboards,
         ):
             cache.clear()
-        self._handles.expire()
-        with self._lock:
-            self._seen.clear()
+        self._runs.forget()
 
 
 def _postproc(workflow: Mapping[str, Any]) -> dict[str, Any] | None:

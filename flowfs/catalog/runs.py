@@ -1,0 +1,237 @@
+"""What is known of runs: how each stands, and which a group has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flowfs.catalog.cache import Cache
+from flowfs.catalog.records import RunRecord
+from flowfs.errors import NotFound, failure
+from flowfs.service.client import FlowService
+from flowfs.service.runs import ENDED_STATES
+from flowfs.service.statistics import Usage
+
+__all__ = ["RunCatalog"]
+
+
+def _has_ended(handle: Mapping[str, Any]) -> bool:
+    return handle.get("state") in ENDED_STATES
+
+
+class RunCatalog:
+    """Runs as known now. Thread-safe; no lock is held while the service is asked.
+
+    A run that has ended never changes: its handle is kept for ever (10,000 at most).
+
+    Parameters
+    ----------
+    service : FlowService
+        Where to ask.
+    ttl : float
+        Seconds for which listings and active runs are good.
+    gone : callable
+        Called with ``("run", id)`` when a run has been deleted, as far as is noticed.
+    """
+
+    def __init__(
+        self, service: FlowService, ttl: float, gone: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        self._service = service
+        self._ttl = ttl
+        self._gone = gone
+        self._listings: Cache[str, dict[str, RunRecord]] = Cache(ttl)
+        self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
+        self._lock = threading.Lock()
+        self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
+        self._listed_in: dict[str, str] = {}  # run id -> group id
+
+    # -- looking -----------------------------------------------------------
+
+    def listed(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
+        """Return the runs of a group by id, in the service's order."""
+
+        def fetch() -> dict[str, RunRecord]:
+            since = self._listings.drops
+            runs = self._service.runs.list_runs(group_id)["runs"]
+            return self.learn(group_id, runs, since)
+
+        listed = self._listings.get(group_id, fetch, refresh=refresh)
+        # What has ended since it was listed: all that is told of a run must agree.
+        ended = {
+            run_id: RunRecord.of(handle)
+            for run_id, record in listed.items()
+            if record.active
+            and (handle := self._handles.peek(run_id)) is not None
+            and _has_ended(handle)
+        }
+        return listed | ended if ended else listed
+
+    def learn(self, group_id: str, runs: list[dict[str, Any]], since: int) -> dict[str, RunRecord]:
+        """Take a listing that came by another way; `since` is `drops` when it was asked for."""
+        records = {run["id"]: RunRecord.of(run) for run in runs}
+        if since != self._listings.drops:
+            return records  # asked for before a change of our own: nothing to go by
+        before = self._listings.peek(group_id, any_age=True) or {}
+        for run_id in before.keys() - records.keys():
+            self._forget(run_id)
+        now = time.monotonic()
+        with self._lock:
+            if len(self._listed_in) > 100_000:
+                self._listed_in.clear()
+            for run_id, record in records.items():
+                self._listed_in[run_id] = group_id
+                if run_id in self._seen:
+                    self._seen[run_id] = now
+                handle = self._handles.peek(run_id, any_age=True)
+                if (
+                    handle is not None
+                    and not _has_ended(handle)
+                    and handle.get("state") != record.state
+                ):
+                    self._handles.drop(run_id)
+        self._listings.put(group_id, records, since=since)
+        return records
+
+    def latest(self, group_id: str) -> RunRecord | None:
+        """Return the newest run of a group; None if it has none."""
+        runs = self.listed(group_id).values()
+        newest: RunRecord | None = None
+        for run in runs:
+            if newest is None or run.created >= newest.created:
+                newest = run
+        return newest
+
+    def get(self, group_id: str, run_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """Return the handle of a run of a group.
+
+        An ended run's handle is fetched once. That the run still exists is looked up in the
+        group's listing when it was last seen more than `ttl` ago: one request for all runs.
+
+        Raises
+        ------
+        NotFound
+            If there is no such run, or it is of another group.
+        """
+        handle = self._handles.peek(run_id)
+        if handle is not None and _has_ended(handle) and not refresh:
+            fresh = self._seen.get(run_id, 0.0) + self._ttl > time.monotonic()
+            if not fresh and run_id not in self.listed(group_id):
+                handle = None  # not listed (any more): ask for it
+                self._handles.drop(run_id)
+
+        def fetch() -> dict[str, Any]:
+            try:
+                fetched = self._service.runs.get_run(run_id)
+            except NotFound:
+                self._forget(run_id)
+                if run_id in (self._listings.peek(group_id) or ()):
+                    self._listings.drop(group_id)
+                raise
+            with self._lock:
+                self._seen[run_id] = time.monotonic()
+                if len(self._seen) > 20_000:
+                    self._seen.clear()
+            return fetched
+
+        if handle is None or refresh:
+            handle = self._handles.get(run_id, fetch, refresh=refresh)
+        if handle.get("groupId") != group_id:
+            raise failure(
+                NotFound,
+                f"unknown run {run_id!r} in this group: it is of group {handle.get('groupId')!r}",
+                f"groups/{group_id}/runs/{run_id}",
+            )
+        return handle
+
+    def record(self, group_id: str, run_id: str) -> RunRecord:
+        """Return what a listing tells of a run: no request where a good listing has it."""
+        runs = self._listings.peek(group_id)
+        if runs is not None and run_id in runs:
+            record, handle = runs[run_id], self._handles.peek(run_id)
+            # It may have ended since it was listed: what is told of it must agree.
+            if record.active and handle is not None and _has_ended(handle):
+                return RunRecord.of(handle)
+            return record
+        return RunRecord.of(self.get(group_id, run_id))
+
+    def known_listing(self, group_id: str) -> dict[str, RunRecord] | None:
+        """Return the runs of a group as last listed, however long ago; never asks."""
+        return self._listings.peek(group_id, any_age=True)
+
+    def known(self, run_id: str, *, any_age: bool = False) -> dict[str, Any] | None:
+        """Return a run's handle if a good one is kept (or one of any age); never asks."""
+        return self._handles.peek(run_id, any_age=any_age)
+
+    def group_of(self, run_id: str) -> str | None:
+        """Return the id of the group in whose listing a run was seen; never asks."""
+        with self._lock:
+            return self._listed_in.get(run_id)
+
+    def id_of(self, group_id: str, name: str) -> str | None:
+        """Return the id of the listed run of that name (ids too long for a name are cut)."""
+        return next((r.id for r in self.listed(group_id).values() if r.name == name), None)
+
+    # -- changing ----------------------------------------------------------
+
+    def start(self, group_id: str, arguments: list[dict[str, Any]]) -> dict[str, Any]:
+        """Start a run with arguments that have been checked, and return its handle."""
+        try:
+            handle = self._service.runs.start_run(group_id, arguments)
+        finally:
+            self._listings.drop(group_id)
+        self._put(handle)
+        return handle
+
+    def cancel(self, run_id: str, reason: str | None) -> dict[str, Any]:
+        """Cancel a run and return its handle."""
+        try:
+            handle = self._service.runs.cancel_run(run_id, reason)
+        finally:
+            self._handles.drop(run_id)
+            self._listings.clear()
+        if _has_ended(handle):
+            self._put(handle)
+        return handle
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run."""
+        try:
+            self._service.runs.delete_run(run_id)
+        finally:
+            self._forget(run_id)
+            self._listings.clear()
+
+    def _put(self, handle: dict[str, Any]) -> None:
+        with self._lock:
+            self._seen[handle["id"]] = time.monotonic()
+        self._handles.put(handle["id"], handle)
+
+    def _forget(self, run_id: str) -> None:
+        self._handles.drop(run_id)
+        with self._lock:
+            self._seen.pop(run_id, None)
+        self._gone(("run", run_id))
+
+    # -- all ---------------------------------------------------------------
+
+    @property
+    def drops(self) -> int:
+        """How often listings were dropped: what was asked for before the last is outdated."""
+        return self._listings.drops
+
+    def usage(self) -> dict[str, tuple[Usage, int]]:
+        """Return how each cache did, and how much it holds, by what is in it."""
+        return {
+            "lists of runs": (self._listings.usage, len(self._listings)),
+            "runs": (self._handles.usage, len(self._handles)),
+        }
+
+    def forget(self) -> None:
+        """Forget listings and active runs, and that ended ones were seen; keep their handles."""
+        self._listings.clear()
+        self._handles.expire()
+        with self._lock:
+            self._seen.clear()
