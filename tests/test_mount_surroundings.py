@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from mounting import (
     mounted_in_background,
     mountpoint,
 )
-from standin import StandIn
+from standin import Reply, StandIn
 from support import wait_until
 
+import flowfs as flowfs_package
 from flowfs.embedded import EmbeddedService
 from flowfs.fuse.table import mounts_at
 
@@ -204,6 +206,39 @@ def test_a_relative_place_of_logins_is_from_where_the_command_is(
     done = shell(f'cd "{tmp_path}" && flowfs mount "{directory}"', environment)
     assert done.returncode == 0, done.stderr
     assert flowfs("umount", directory).returncode == 0
+
+
+# -- programs --------------------------------------------------------------
+
+
+def test_where_warnings_are_errors_a_mount_in_use_is_out_of_sight_all_the_same(
+    service: EmbeddedService, directory: Path
+) -> None:
+    mount = flowfs_package.mount(f"flow+{service.endpoint}", directory, token=service.token)
+    with subprocess.Popen(["sleep", "60"], cwd=directory) as inside:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                with pytest.raises(UserWarning, match=r"is in use by sleep"):
+                    mount.unmount()
+            assert not is_mounted(directory)
+        finally:
+            inside.kill()
+
+
+# -- what is refused -------------------------------------------------------
+
+
+def test_of_a_service_that_does_not_tell_who_one_is_the_error_says_which_it_is(
+    directory: Path,
+) -> None:
+    with StandIn() as standin:
+        standin.on("GET", "/users/whoami", Reply(503, body=b"{}"))
+        address = Address(standin.endpoint, standin.routes.token)
+        environment = command_environment(address)
+        done = flowfs("mount", "--retries", "0", directory, environment=environment)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"flowfs: {standin.endpoint}: ")
 
 
 # -- bounds ----------------------------------------------------------------

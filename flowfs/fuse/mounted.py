@@ -89,7 +89,7 @@ class Mounted:
                 return
             _mounted.remove(self)
         process = self._started.process
-        lingers = False
+        used = ""
         if process.poll() is None and mounts_at(str(self.path)):
             try:
                 unmount(str(self.path))
@@ -98,14 +98,9 @@ class Mounted:
                     with _lock:
                         _mounted.add(self)
                     raise
-                warnings.warn(
-                    f"{self.path} {str(error.strerror).partition(': ')[0]}: it is out of sight, "
-                    "and ends with its last user",
-                    stacklevel=2,
-                )
                 unmount(str(self.path), lazy=True)
-                lingers = True
-        if lingers:
+                used = str(error.strerror).partition(": ")[0]
+        if used:
             # Closed with the process, at the end of this program.
             _lingering.append(self._started)
         else:
@@ -115,6 +110,11 @@ class Mounted:
         if self._own is not None:
             with contextlib.suppress(OSError):
                 self._own.rmdir()
+        if used:  # last: a warning may be an error
+            warnings.warn(
+                f"{self.path} {used}: it is out of sight, and ends with its last user",
+                stacklevel=2,
+            )
 
 
 _lingering: list[Started] = []

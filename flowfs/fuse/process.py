@@ -218,8 +218,13 @@ def _check_service(fs: FlowFileSystem, path: str) -> str:
     """Return the path of what is to be mounted; it, the service and the token are good."""
     service = fs.catalog.service
     service.descriptor  # noqa: B018 - asks the service for it
-    with contextlib.suppress(NotFound):  # a service that cannot tell
+    try:
         service.users.whoami()
+    except NotFound:
+        pass  # a service that cannot tell
+    except FlowError as error:
+        error.filename = fs.endpoint
+        raise
     try:
         node = fs.entries.follow(fs.entries.resolve(path))
         entry = fs.entries.entry(node, ask=False)
