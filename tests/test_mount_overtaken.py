@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mounted_group import BINDINGS, MountedGroup
 from mounting import Address, mounted
-from standin import Reply, StandIn
+from standin import Asked, Reply, StandIn
 from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService
@@ -205,3 +205,20 @@ def test_who_reads_an_upload_does_not_wait_until_it_has_been_sent(other: Other) 
     finally:
         other.server.let_go()
         writing.wait(60)
+
+
+def test_the_size_of_what_was_sent_is_not_taken_for_that_of_what_replaced_it(
+    other: Other,
+) -> None:
+    def overtaken(asked: Asked) -> Reply:
+        status, body = other.server.routes.answer(
+            asked.method, asked.path, asked.headers, asked.body
+        )
+        other.put("x", b"theirs, and longer")
+        return Reply(status, body)
+
+    other.server.on("POST", "/uploads/.*", overtaken, None)
+    (other.uploads / "x").write_bytes(b"mine")
+    path = other.uploads / "x"
+    wait_until(lambda: path.stat().st_size == 18, 10, "the size of what is there now")
+    assert path.read_bytes() == b"theirs, and longer"

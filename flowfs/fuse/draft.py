@@ -286,7 +286,9 @@ class Draft:
         self._stored(self.node, record)
         with contextlib.suppress(FlowError):
             source = self._fs.entries.source(self.node)
-            if source is not None and self.size is not None:
+            # Another client may have replaced it already.
+            ours = source is not None and source.key[-1] == record.id
+            if source is not None and ours and self.size is not None:
                 self._fs.content.learn_size(source, self.size)
 
     def on_service(self) -> bool:
