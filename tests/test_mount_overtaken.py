@@ -1,7 +1,8 @@
-"""Uploads that somebody else changes while they are open on a mount."""
+"""Files on a mount that become others while they are open: what somebody else has replaced."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -128,14 +129,17 @@ class Other:
         return self._server
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Other]:
+@pytest.fixture(params=BINDINGS, ids="-".join)
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Other]:
+    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
     with (
         StandIn() as server,
         mounted(
             Address(server.endpoint, server.routes.token),  # type: ignore[arg-type]
             ttl=1000,
             log=tmp_path / "log",
+            fuse=request.param[0],
+            library=request.param[1],
         ) as directory,
     ):
         yield Other(server, directory)
@@ -222,3 +226,32 @@ def test_the_size_of_what_was_sent_is_not_taken_for_that_of_what_replaced_it(
     path = other.uploads / "x"
     wait_until(lambda: path.stat().st_size == 18, 10, "the size of what is there now")
     assert path.read_bytes() == b"theirs, and longer"
+
+
+def test_of_two_archives_of_a_run_none_has_bytes_of_the_other(other: Other) -> None:
+    routes = other.server.routes
+    run, _ = routes.add_file(b"data")
+    archive = other.uploads.parent / "runs" / run / "archive.tar.gz"
+    first, second = b"1" * 4_000_000, b"2" * 4_000_000
+    other.server.on("GET", "/runs/.*/archive", Reply(200, first, cut=2_500_000), Reply(200, second))
+
+    def opened() -> bool:
+        with contextlib.suppress(OSError):  # who waited in vain just now does not wait again
+            files.append(os.open(archive, os.O_RDONLY))
+        return len(files) == 2
+
+    files = [os.open(archive, os.O_RDONLY)]
+    try:
+        assert os.pread(files[0], 100_000, 1_000_000) == first[:100_000]
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(files[0], 100_000, 3_900_000)
+        wait_until(opened, 20, "another archive")
+        os.posix_fadvise(files[0], 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(files[0], 100_000, 1_000_000) == first[:100_000]
+        found = [os.pread(files[1], 100_000, at) for at in range(0, 4_000_000, 100_000)]
+        assert b"".join(found) == second
+        assert archive.read_bytes() == second
+    finally:
+        for file in files:
+            os.close(file)
+    assert archive.read_bytes() == second
