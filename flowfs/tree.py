@@ -297,9 +297,8 @@ def parse(path: str) -> Node:
                 raise failure(NotADirectory, f"{here!r} is no directory ({step.kind.name})", path)
             listed = [name for name, below in step.fixed.items() if below.kind.listed]
             known = ", ".join(STATES if step.kind is STATES_DIRECTORY else listed)
-            raise failure(
-                NotFound, f"nothing is called {segment!r} in {here or 'the root'!r} ({known})", path
-            )
+            where = repr(here) if here else "the root"
+            raise failure(NotFound, f"nothing is called {segment!r} in {where} ({known})", path)
         step = following
     return Node(step.kind, path, path, MappingProxyType(names))
 

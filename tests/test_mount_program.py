@@ -52,11 +52,12 @@ def test_a_block_has_the_mount_as_a_path_and_ends_it(
         assert sorted(one.name for one in path.iterdir()) == ["groups", "workflows"]
         assert (mount.url, mount.path) == (url, directory)
         assert is_running(mount.pid)
-        assert service.token not in repr(mount)
+        assert repr(mount) == f"<{url} on {directory}>"
         assert service.token.encode() not in Path(f"/proc/{mount.pid}/cmdline").read_bytes()
         assert service.token.encode() not in Path(f"/proc/{mount.pid}/environ").read_bytes()
     assert not is_mounted(directory)
     assert not is_running(mount.pid)
+    assert repr(mount) == f"<{url} no longer on {directory}>"
     mount.unmount()  # again: no harm
 
 

@@ -114,7 +114,7 @@ def test_beyond_a_link_the_rest_waits_for_its_target(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("group", "nothing is called 'group' in 'the root' (groups, workflows)"),
+        ("group", "nothing is called 'group' in the root (groups, workflows)"),
         ("groups/G/run", "nothing is called 'run' in 'groups/G' (group.json, "),
         ("groups/G/runs/R/result", "nothing is called 'result' in 'groups/G/runs/R' (handle.json"),
         ("groups/G/states/DONE", "nothing is called 'DONE' in 'groups/G/states' (PENDING, RUNNING"),

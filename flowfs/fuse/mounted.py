@@ -63,7 +63,8 @@ class Mounted:
             _mounted.add(self)
 
     def __repr__(self) -> str:
-        return f"<{self.url} on {self.path}>"
+        on = "on" if self in _mounted else "no longer on"
+        return f"<{self.url} {on} {self.path}>"
 
     def __enter__(self) -> Path:
         return self.path
