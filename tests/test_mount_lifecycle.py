@@ -445,14 +445,25 @@ def test_a_dead_mount_is_explained_and_cleared_by_the_next(
 def test_a_dead_mount_of_something_else_is_left_alone(
     service: EmbeddedService, directory: Path
 ) -> None:
-    with mounted_in_background(service, directory, "-o", "subtype=other") as told:
-        os.kill(told["pid"], signal.SIGKILL)
-        wait_until(ended(told["pid"]), 10, "its end")
+    program = (
+        "import sys, mfusepy\n"
+        "nothing = type('Nothing', (mfusepy.Operations,), {'use_ns': True})()\n"
+        "mfusepy.FUSE(nothing, sys.argv[1], foreground=True, subtype='other')"
+    )
+    pytest.importorskip("mfusepy")
+    with subprocess.Popen([sys.executable, "-c", program, directory]) as other:
+        try:
+            wait_until(lambda: is_mounted(directory) or other.poll(), SOON, "its mount")
+        finally:
+            other.kill()
+    try:
         said = refusal("mount", directory, environment=command_environment(service))
         assert "fuse.other" in said
         assert is_mounted(directory)
         assert "not of flowfs" in refusal("umount", directory, environment=dict(os.environ))
         assert is_mounted(directory)
+    finally:
+        subprocess.run(["fusermount", "-uz", directory], timeout=SOON)
 
 
 def test_a_mount_that_is_alive_is_never_cleared(service: EmbeddedService, directory: Path) -> None:

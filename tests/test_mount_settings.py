@@ -167,6 +167,12 @@ def test_an_error_of_pythons_own_arrives_as_one_of_ours() -> None:
     assert type(told) is FlowError
 
 
+@pytest.mark.parametrize("name", ["subtype", "foreground", "nothreads", "raw_fi", "-f", "a b", ""])
+def test_what_only_looks_like_an_option_of_fuse_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArguments, match="not for FUSE"):
+        Settings(directory="/mnt", options={name: True})
+
+
 # -- what is written down --------------------------------------------------
 
 

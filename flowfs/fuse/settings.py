@@ -30,6 +30,13 @@ __all__ = [
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.I)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
+# By its type flowfs knows its mounts; the rest are words of the bindings, and none of FUSE's.
+_RESERVED = frozenset(
+    {"encoding", "errors", "foreground", "mountpoint", "nothreads", "operations", "raw_fi"}
+    | {"subtype"}
+)
+_NAME = re.compile(r"[a-z][a-z0-9_.:-]*", re.I)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -53,7 +60,7 @@ class Settings:
     umask : int
         Permissions that nobody has.
     options : mapping of str to str or bool
-        For FUSE, as its ``-o``.
+        For FUSE, as its ``-o``. Those of the bindings themselves, and the type, are not for it.
     source : str
         What the table of mounts shows; by default the full URL.
     log : Log
@@ -71,6 +78,11 @@ class Settings:
     options: Mapping[str, str | bool] = field(default_factory=dict)
     source: str = ""
     log: Log = field(default_factory=Log)
+
+    def __post_init__(self) -> None:
+        for name in self.options:
+            if name in _RESERVED or not _NAME.fullmatch(name):
+                raise failure(InvalidArguments, f"the option {name!r} is not for FUSE to be given")
 
     def dump(self) -> bytes:
         """Return it as a line of JSON, the token included."""
