@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import signal
@@ -28,7 +29,9 @@ from support import wait_until
 
 import flowfs as flowfs_package
 from flowfs.embedded import EmbeddedService
-from flowfs.fuse.table import mounts_at
+from flowfs.errors import FlowError
+from flowfs.fuse import unmounting
+from flowfs.fuse.table import FOREIGN, mounts_at
 
 pytestmark = pytest.mark.mount
 
@@ -222,6 +225,24 @@ def test_where_warnings_are_errors_a_mount_in_use_is_out_of_sight_all_the_same(
                 with pytest.raises(UserWarning, match=r"is in use by sleep"):
                     mount.unmount()
             assert not is_mounted(directory)
+        finally:
+            inside.kill()
+
+
+def test_root_who_cannot_look_at_a_users_mount_is_told_what_holds_it(
+    service: EmbeddedService, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    monkeypatch.setattr(unmounting, "states", lambda places: dict.fromkeys(places, FOREIGN))
+    with (
+        mounted_in_background(service, directory),
+        subprocess.Popen(["sleep", "60"], cwd=directory) as inside,
+    ):
+        try:
+            with pytest.raises(FlowError, match="in use by sleep") as caught:
+                unmounting.unmount(str(directory))
+            assert caught.value.errno == errno.EBUSY
         finally:
             inside.kill()
 

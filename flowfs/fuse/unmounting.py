@@ -62,7 +62,7 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
             complaint = _interrupted(record, path)
     if complaint is not None:
         state = states([path])[path]
-        if state == FOREIGN:
+        if state == FOREIGN and os.getuid() != 0:  # whom the kernel does not let look either
             raise failure(
                 NotPermitted, "another user mounted it, who alone can end it, or root", path
             )
