@@ -21,6 +21,7 @@ from mounting import (
     command_environment,
     flowfs,
     is_mounted,
+    is_running,
     mounted_in_background,
     mountpoint,
 )
@@ -245,6 +246,55 @@ def test_root_who_cannot_look_at_a_users_mount_is_told_what_holds_it(
             assert caught.value.errno == errno.EBUSY
         finally:
             inside.kill()
+
+
+def test_a_program_that_is_killed_while_it_mounts_leaves_no_mount_though_a_fork_of_it_lives_on(
+    directory: Path,
+) -> None:
+    asked: list[Any] = []
+    go_on = threading.Event()
+
+    def late(one: Any) -> None:
+        asked.append(one)
+        go_on.wait(SOON)
+
+    program = (
+        "import flowfs, os, sys, threading, time\n"
+        "mounting = threading.Thread(target=flowfs.mount, args=('', sys.argv[1]), daemon=True)\n"
+        "mounting.start()\n"
+        "sys.stdin.readline()\n"
+        "os.fork()\n"
+        "print('forked', flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with StandIn() as standin:
+        standin.on("GET", "/users/whoami", late)
+        environment = command_environment(Address(standin.endpoint, standin.routes.token))
+        with subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program, directory],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                wait_until(lambda: asked, SOON, "the request")
+                children = Path(f"/proc/{process.pid}/task").glob("*/children")
+                (pid,) = (int(one) for file in children for one in file.read_text().split())
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert process.stdout.readline() + process.stdout.readline() == "forked\n" * 2
+                process.kill()
+                process.wait()
+                go_on.set()
+                wait_until(lambda: not is_running(pid), SOON, "the end of the mount's process")
+                assert not is_mounted(directory)
+            finally:
+                go_on.set()
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # -- what is refused -------------------------------------------------------

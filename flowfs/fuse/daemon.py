@@ -33,6 +33,7 @@ def main() -> None:
     parent = json.loads(sys.stdin.buffer.readline())["parent"]
     channel = socket.socket(fileno=os.dup(0))
     _forget_streams(0)
+    owner = [] if parent is None else _owner(channel, parent)
     with Ending() as ending:
 
         def tell(document: dict[str, Any]) -> None:
@@ -44,12 +45,12 @@ def main() -> None:
         def ready(mount: Ready) -> None:
             _forget_streams(1, 2)
             tell({"ready": asdict(mount)})
-            if parent is None:
-                channel.close()
-            else:
+            if owner:
                 threading.Thread(
-                    target=_follow, args=(channel, parent, ending), name="flowfs-owner", daemon=True
+                    target=_follow, args=(owner, ending), name="flowfs-owner", daemon=True
                 ).start()
+            else:
+                channel.close()
 
         try:
             serve(
@@ -72,11 +73,24 @@ def _forget_streams(*numbers: int) -> None:
     os.close(nothing)
 
 
-def _follow(channel: socket.socket, parent: int, ending: Ending) -> None:
-    """End when the process that wanted the mount does, or closes the channel."""
+def _owner(channel: socket.socket, parent: int) -> list[Any]:
+    """Return what can be read once the process that wanted the mount has ended.
+
+    To be called while it still waits: later, its number may be another's.
+    """
     watched: list[Any] = [channel]
-    with contextlib.suppress(OSError, AttributeError):
-        # A process that it forked would keep the channel open.
-        watched.append(os.pidfd_open(parent))
-    select.select(watched, [], [])  # nothing is ever sent
+    # A process that it forked would keep the channel open.
+    with contextlib.suppress(AttributeError):
+        try:
+            watched.append(os.pidfd_open(parent))
+        except ProcessLookupError:
+            sys.exit(1)  # it did not wait
+        except OSError:
+            pass  # a kernel without
+    return watched
+
+
+def _follow(owner: list[Any], ending: Ending) -> None:
+    """End when the process that wanted the mount does, or closes the channel."""
+    select.select(owner, [], [])  # nothing is ever sent
     ending.request(signal.SIGTERM)
