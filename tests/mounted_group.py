@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
+from mounting import python, sh
 from support import Rest
 
 from flowfs.embedded import EmbeddedService, sample
@@ -62,14 +61,7 @@ class MountedGroup:
 
     def sh(self, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a script of bash in the group, to its end."""
-        return subprocess.run(
-            ["bash", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "LC_ALL": "C"},
-            **{"cwd": self.path, **options},
-        )
+        return sh(script, options.pop("cwd", self.path), **options)
 
     def out(self, script: str) -> str:
         """Return what a script prints; it must succeed."""
@@ -79,22 +71,7 @@ class MountedGroup:
 
     def python(self, script: str, *arguments: str) -> str:
         """Run Python; return what it prints, or the name of the errno it fails with."""
-        wrapped = (
-            "import errno, os, sys\n"
-            "try:\n"
-            + "".join(f"    {line}\n" for line in script.strip().splitlines())
-            + "except OSError as error:\n"
-            "    print(errno.errorcode[error.errno])\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", wrapped, *arguments],
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return python(script, self.path, *arguments)
 
     # -- on the service ----------------------------------------------------
 

@@ -77,6 +77,54 @@ def flowfs(
     )
 
 
+def inside(cwd: str | Path) -> list[str]:
+    """Return what to put before a command so that it runs in a directory; see :func:`sh`."""
+    return ["sh", "-c", 'cd "$0" && exec "$@"', os.fspath(cwd)]
+
+
+def sh(
+    script: str, cwd: str | Path, *, timeout: float = 60, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of bash in a directory, to its end.
+
+    It goes to the directory by itself. A child that subprocess sends there holds up this
+    process meanwhile, in which the service may be that the mount asks on its way.
+    """
+    return subprocess.run(
+        [*inside(cwd), "bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **{"env": {**os.environ, "LC_ALL": "C"}, **options},
+    )
+
+
+def out(script: str, cwd: str | Path) -> str:
+    """Return what a script prints; it must succeed."""
+    done = sh(script, cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(script: str, cwd: str | Path, *arguments: str) -> str:
+    """Run Python in a directory; return what it prints, or the name of the errno it fails with."""
+    wrapped = (
+        "import errno, os, sys\n"
+        "try:\n"
+        + "".join(f"    {line}\n" for line in script.strip().splitlines())
+        + "except OSError as error:\n"
+        "    print(errno.errorcode[error.errno])\n"
+    )
+    done = subprocess.run(
+        [*inside(cwd), sys.executable, "-c", wrapped, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @contextlib.contextmanager
 def mounted(
     service: EmbeddedService,

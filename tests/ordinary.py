@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from support import uncovered
+
 import flowfs
 
 __all__ = ["Ordinary", "ordinary_user"]
@@ -77,7 +79,11 @@ class Ordinary:
                 ":".join(sorted(map(str, hidden))),
                 *("sh", "-c", f'flowfs() {{ "{sys.executable}" -m flowfs "$@"; }}\n{script}'),
             ],
-            env={**environment, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)},
+            env={
+                **uncovered(environment),
+                "HOME": str(self.home),
+                "XDG_RUNTIME_DIR": str(self.home),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -871,13 +871,16 @@ class TestSharing:
         monkeypatch.setattr("flowfs.content.shelf._ITEMS", 3)
         monkeypatch.setattr("flowfs.content.store._SMALL_BOUND", 0)
         sources = [make(SMALL) for _ in range(6)]
-        before = len(os.listdir("/proc/self/fd"))
+        make_file, files = content.shelf.room.file, []
+        monkeypatch.setattr(
+            type(content.shelf.room), "file", lambda room: files.append(make_file()) or files[-1]
+        )
         for source in sources:
             file = content.share(source)
             assert whole(file) == SMALL
             file.close()
         assert len(list(content.shelf)) == 3
-        assert len(os.listdir("/proc/self/fd")) <= before + 3
+        assert [file.closed for file in files] == [True] * 3 + [False] * 3
 
     def test_replies_are_closed_with_the_last_reader(
         self, server: StandIn, content: Content, make: Make

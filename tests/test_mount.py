@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tarfile
 import uuid
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mounting import mounted
+from mounting import mounted, out, python, sh
 from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService, sample
@@ -107,42 +106,8 @@ def active(rest: Rest, group_id: str, group: Path) -> Iterator[Run]:
     rest.request("PUT", f"runs/{started.id}", json={})
 
 
-def sh(script: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LC_ALL": "C"},
-        **options,
-    )
-
-
-def out(script: str, cwd: Path) -> str:
-    done = sh(script, cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def exists(path: Path) -> bool:
     return sh(f"test -e {path}", Path("/")).returncode == 0
-
-
-def python(script: str, cwd: Path) -> str:
-    """Run Python; return what it prints, or the name of the errno it fails with."""
-    wrapped = (
-        "import errno, os, sys\n"
-        "try:\n"
-        + "".join(f"    {line}\n" for line in script.splitlines())
-        + "except OSError as error:\n"
-        "    print(errno.errorcode[error.errno])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", wrapped], cwd=cwd, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def run_ids(rest: Rest, group_id: str) -> list[str]:

@@ -7,13 +7,12 @@ import errno
 import json
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import mounted
+from mounting import mounted, out, sh
 from support import wait_until
 from world import World
 
@@ -55,23 +54,6 @@ def group(mount: Path, world: World) -> Path:
 @pytest.fixture
 def a_run(group: Path, world: World) -> Path:
     return group / "runs" / world.run_ids()[0]
-
-
-def sh(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-
-
-def out(script: str, cwd: Path) -> str:
-    done = sh(script, cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def asked(mount: Path) -> int:

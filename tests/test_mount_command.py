@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import command_environment, flowfs, is_mounted, mounted, mountpoint, serve_mount
+from mounting import command_environment, flowfs, is_mounted, mounted, mountpoint, serve_mount, sh
 from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService, sample
@@ -35,17 +35,6 @@ def ended(service: EmbeddedService) -> Iterator[str]:
 def directory(tmp_path: Path) -> Iterator[Path]:
     with mountpoint(tmp_path) as place:
         yield place
-
-
-def sh(script: str, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={**os.environ, "LC_ALL": "C"},
-    )
 
 
 def refusal(*arguments: str | Path, environment: dict[str, str]) -> str:

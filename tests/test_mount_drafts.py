@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from support import wait_until
 from flowfs import FlowFileSystem
 from flowfs.errors import AccessDenied, BadReply, FlowError, NotFound, TooLarge
 from flowfs.fuse import resting
-from flowfs.fuse.drafts import DraftHandle, Drafts
+from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.drafting import DraftHandle
+from flowfs.fuse.drafts import Drafts
+from flowfs.fuse.operations import Operations
 from flowfs.tree import Node
 
 LONG = 20.0  # seconds; nothing here takes so long unless it hangs
@@ -391,3 +395,18 @@ def test_what_was_interrupted_is_sent_at_the_end(
             closing.result(LONG)
     drafts.settle_all(LONG)
     assert stored(server) == {"a": b""}
+
+
+def test_what_has_gone_is_not_there_to_be_renamed_whatever_it_was(
+    fs: FlowFileSystem, server: StandIn
+) -> None:
+    # As where the kernel believes in `cancel` of a run that has just ended.
+    operations = Operations(fs, "", lambda: 0, Attributes(False, 0))
+    group = f"/groups/{server.routes.group}"
+    for name in ("uploads/nothing", "runs/nothing/cancel", "runs/nothing"):
+        with pytest.raises(OSError) as caught:
+            operations.rename(f"{group}/{name}", f"{group}/uploads/x")
+        assert caught.value.errno == errno.ENOENT, name
+    with pytest.raises(OSError) as caught:
+        operations.rename(f"{group}/group.json", f"{group}/uploads/x")
+    assert caught.value.errno == errno.EPERM

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mounted_group import BINDINGS
-from mounting import Address, mounted
+from mounting import Address, inside, mounted
 from standin import StandIn
 
 pytestmark = [pytest.mark.mount]
@@ -68,8 +68,7 @@ def test_of_what_there_is_no_room_for_the_writer_hears_and_what_was_taken_is_sen
     ):
         uploads = directory / "groups" / server.routes.group / "uploads"
         done = subprocess.run(
-            [sys.executable, "-c", WRITE, str(piece)],
-            cwd=uploads,
+            [*inside(uploads), sys.executable, "-c", WRITE, str(piece)],
             capture_output=True,
             text=True,
             timeout=60,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mounting import mounted
+from mounting import mounted, out, sh
 from standin import Reply, StandIn
 from world import World
 
@@ -39,23 +38,6 @@ def world(service: EmbeddedService) -> World:
 def mount(service: EmbeddedService, binding: dict[str, str]) -> Iterator[Path]:
     with mounted(service, ttl=0.05, **binding) as directory:
         yield directory
-
-
-def sh(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-
-
-def out(script: str, cwd: Path) -> str:
-    done = sh(script, cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def errors(mount: Path) -> list[list[str]]:

@@ -26,7 +26,7 @@ from mounting import (
     mountpoint,
 )
 from standin import Reply, StandIn
-from support import wait_until
+from support import uncovered, wait_until
 
 import flowfs as flowfs_package
 from flowfs.embedded import EmbeddedService
@@ -176,7 +176,7 @@ def test_who_has_no_home_directory_has_no_login_and_may_do_without(
         "flowfs.cli.main()"
     )
     monkeypatch.delenv("XDG_CONFIG_HOME")
-    environment = command_environment(service)
+    environment = uncovered(command_environment(service))
     del environment["HOME"]
 
     def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mounting import mounted
+from mounting import mounted, sh
 from results_workflow import RESULTS, ResultsGroup, results_group
 from support import wait_until
 from terminal import Terminal
@@ -81,14 +81,8 @@ class Place:
         return {name: str(path) for name, path in {**places, "T": self.tmp}.items()}
 
     def sh(self, script: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-c", f"set -o pipefail; {script}"],
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, **self.names(), "LC_ALL": "C.UTF-8", "HOME": str(self.tmp)},
-        )
+        environment = {**os.environ, **self.names(), "LC_ALL": "C.UTF-8", "HOME": str(self.tmp)}
+        return sh(f"set -o pipefail; {script}", self.path, env=environment)
 
     def ok(self, script: str) -> str:
         """Run a script that must succeed and complain of nothing; return what it prints."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from mounted_group import BINDINGS, MountedGroup
-from mounting import Address, is_mounted, mounted, serve_mount
+from mounting import Address, inside, is_mounted, mounted, serve_mount, sh
 from standin import Reply, StandIn
 from support import Rest, wait_until
 
@@ -295,17 +295,6 @@ def faulty(standin: StandIn, binding: dict[str, str], tmp_path: Path) -> Iterato
         yield directory / "groups" / standin.routes.group / "uploads"
 
 
-def sh(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -363,7 +352,7 @@ def test_what_could_not_be_sent_can_be_written_again(standin: StandIn, faulty: P
         "os.close(f)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=faulty, capture_output=True, text=True, timeout=60
+        [*inside(faulty), sys.executable, "-c", script], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.split() == ["5", "5"], done.stderr  # said again, not tried again
     assert list(standin.routes.files.values()) == [b"abcdef"]

@@ -15,7 +15,7 @@ from flowfs.errors import (
     NotPermitted,
     failure,
 )
-from flowfs.fuse.drafts import DraftHandle
+from flowfs.fuse.drafting import DraftHandle
 from flowfs.fuse.served import Served, operation
 from flowfs.fuse.writing import ActingHandle
 from flowfs.tree import Node
@@ -139,6 +139,8 @@ class Changing(Served):
             return self._refuse(old, "nothing can be renamed to there")
         if flags & ~_NOREPLACE:
             raise failure(InvalidArguments, "files cannot be exchanged", node.path)
+        if self._drafts.peek(node.path) is None:
+            self._entries.check(node)  # the kernel may believe in a name that has gone
         if node.kind is not tree.UPLOAD or target.kind is not tree.UPLOAD:
             return self._refuse(old, "nothing on the service can be renamed but uploads")
         group_id = self._entries.group_id(node)
@@ -146,8 +148,6 @@ class Changing(Served):
             raise failure(
                 FlowError, f"is of another group than {new}: copy it", old, errno=errno.EXDEV
             )
-        if self._drafts.peek(node.path) is None:
-            self._entries.check(node)
         if flags & _NOREPLACE:
             self._fs.catalog.uploads(group_id, refresh=True)
             if self._drafts.peek(target.path) is not None or self._entries.exists(target):

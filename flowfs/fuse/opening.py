@@ -20,7 +20,8 @@ from flowfs.errors import (
 )
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.draft import Draft
-from flowfs.fuse.drafts import DraftHandle, Drafts, FollowingHandle
+from flowfs.fuse.drafting import DraftHandle, FollowingHandle
+from flowfs.fuse.drafts import Drafts
 from flowfs.fuse.handles import Handle, Handles, SnapshotHandle, StreamHandle
 from flowfs.fuse.writing import CancelHandle, NewRunHandle, process_of
 from flowfs.service.runs import ENDED_STATES
