@@ -83,7 +83,7 @@ def inside(cwd: str | Path) -> list[str]:
 
 
 def sh(
-    script: str, cwd: str | Path, *, timeout: float = 60, **options: Any
+    script: str, cwd: str | Path = "/", *, timeout: float = 60, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of bash in a directory, to its end.
 

@@ -287,7 +287,9 @@ def test_others_may_look_but_not_change(service: EmbeddedService, ended: str) ->
     with mounted(service, allow_other=True) as there:
         os.chmod(there.parent, 0o755)  # the directory it is in, not the mount
         as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
-        looked = sh(f"{as_nobody} cat {there}/{group}/runs/{ended}/outputs/results/greetings.txt")
+        looked = sh(
+            f"{as_nobody} cat {there}/{group}/runs/{ended}/outputs/results/greetings.txt", "/"
+        )
         assert "Hello" in looked.stdout, looked.stderr
         done = sh(f"{as_nobody} sh -c 'echo {{}} > {there}/{group}/runs/new'")
         assert "Permission denied" in done.stderr
@@ -302,7 +304,7 @@ def test_a_service_that_is_gone_is_an_error_and_not_an_empty_directory() -> None
             runs = there / "groups" / own.groups["hello"] / "runs"
             with subprocess.Popen(["sleep", "60"], cwd=runs) as inside:
                 own.stop()
-                done = sh(f"ls {runs}; ls /proc/{inside.pid}/cwd/")
+                done = sh(f"ls {runs}; ls /proc/{inside.pid}/cwd/", "/")
                 inside.kill()
             assert done.returncode != 0
             assert done.stderr.count("refused") == 2
