@@ -375,20 +375,19 @@ def test_what_hangs_elsewhere_than_in_a_request_does_not_hold_up_the_end(
     # As where the system looks for a host's address: nothing can interrupt that.
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "import threading\n"
+        "import pathlib, threading\n"
         "from flowfs.fuse.looking import Looking\n"
-        "Looking.statfs = lambda self, path: threading.Event().wait()\n"
+        "def hang(self, path):\n"
+        f"    pathlib.Path({str(tmp_path / 'hangs')!r}).touch()\n"
+        "    threading.Event().wait()\n"
+        "Looking.statfs = hang\n"
     )
     log = tmp_path / "log"
     extra = {"PYTHONPATH": str(tmp_path / "site")}
     with serve_mount(address, directory, "", log, extra=extra) as process:
         wait_until(lambda: "mounted" in log.read_text(), 20, "the mount")
         looker = subprocess.Popen(["df", directory], stdout=-3, stderr=-3)
-        wait_until(
-            lambda: Path(f"/proc/{looker.pid}/wchan").read_text() == "request_wait_answer",
-            20,
-            "df",
-        )
+        wait_until((tmp_path / "hangs").exists, 20, "df")
         process.terminate()
         assert process.wait(5 + SOON) == 1
         assert not is_mounted(directory)
