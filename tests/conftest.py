@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mounted_group import MountedGroup
+from mounting import BINDINGS, mounted
 from support import Rest
 
 from flowfs.embedded import EmbeddedService
@@ -154,3 +156,29 @@ def rest(service: EmbeddedService) -> Iterator[Rest]:
     client = Rest(service)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
+def binding(request: pytest.FixtureRequest) -> dict[str, str]:
+    """A FUSE binding and the library it is to load, as options of ``mounted``."""
+    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
+    return {"fuse": request.param[0], "library": request.param[1]}
+
+
+@pytest.fixture(scope="module")
+def mount(
+    service: EmbeddedService, binding: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Path]]:
+    """A mount that tests of a module share, and its log, which has each request."""
+    log = tmp_path_factory.mktemp("mount") / "log"
+    extra = {"FLOWFS_DEBUG": "1"}
+    with mounted(service, ttl=0.05, log=log, extra=extra, **binding) as directory:
+        yield directory, log
+    said = log.read_text()
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def group(service: EmbeddedService, rest: Rest, mount: tuple[Path, Path]) -> MountedGroup:
+    """A group of the test's own on that mount."""
+    return MountedGroup(service, rest, *mount)

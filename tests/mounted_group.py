@@ -13,10 +13,7 @@ from support import Rest
 
 from flowfs.embedded import EmbeddedService, sample
 
-__all__ = ["BINDINGS", "MountedGroup"]
-
-#: Every binding with every library that it works with.
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
+__all__ = ["MountedGroup"]
 
 
 class MountedGroup:

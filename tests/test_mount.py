@@ -20,15 +20,7 @@ from flowfs.embedded import EmbeddedService, sample
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
 
-# Every binding with every library that it works with.
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
 GOOD = '{"names": "names.txt"}'
-
-
-@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
 
 
 @pytest.fixture(scope="module")

@@ -20,19 +20,11 @@ from support import wait_until
 
 pytestmark = pytest.mark.mount
 
-# Every binding with every library that it works with.
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
 FOR_EVER = 120  # seconds; longer than any test lasts
 AT_ONCE = 10  # seconds; far less than that, and far more than it takes
 MIB = 1 << 20
 DATA = random.Random(3).randbytes(8 * MIB + 12_345)
 FILES = "/runs/.*/downloads/files/.*"
-
-
-@pytest.fixture(params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 from mounting import mounted
 from standin import Reply
 from support import Rest, wait_until
-from test_mount_concurrency import BINDINGS, DATA, FOR_EVER, Stage, run, staged
+from test_mount_concurrency import DATA, FOR_EVER, Stage, run, staged
 
 from flowfs.embedded import EmbeddedService
 from flowfs.errors import DeadlineExceeded, NotFound, failure
@@ -129,12 +129,6 @@ def test_what_is_remembered_is_bounded(asking: Asking) -> None:
 
 TIMEOUT = 2  # seconds
 SOON = 4.5  # seconds; in which one deadline has passed, and two and a half have not
-
-
-@pytest.fixture(params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from model_group import Whole
 from model_uploads import Uploads
 from model_world import World
-from mounting import mounted
+from mounting import BINDINGS, mounted
 from sequences import GIVEN, STEPS, STORED_AS, TTL
 from support import Rest, wait_until
 
@@ -48,8 +48,6 @@ from flowfs.tree import Node
 
 SEQUENCES = int(os.environ.get("FLOWFS_MODEL_SEQUENCES", "4"))
 SHRINK = int(os.environ.get("FLOWFS_MODEL_SHRINK", "60"))
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
-
 pytestmark = [
     pytest.mark.mount,
     pytest.mark.service,

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from mounted_group import BINDINGS, MountedGroup
-from mounting import Address, mounted
+from mounted_group import MountedGroup
+from mounting import BINDINGS, Address, mounted
 from standin import Asked, Reply, StandIn
 from support import Rest, wait_until
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounted_group import BINDINGS
-from mounting import Address, inside, mounted
+from mounting import BINDINGS, Address, inside, mounted
 from standin import StandIn
 
 pytestmark = [pytest.mark.mount]

@@ -20,14 +20,6 @@ from flowfs.embedded import EmbeddedService
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
 
-BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
-
-
-@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
-
 
 @pytest.fixture(scope="module")
 def world(service: EmbeddedService) -> World:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounted_group import BINDINGS, MountedGroup
+from mounted_group import MountedGroup
 from mounting import Address, inside, is_mounted, mounted, serve_mount, sh
 from standin import Reply, StandIn
 from support import Rest, wait_until
@@ -18,29 +18,6 @@ from support import Rest, wait_until
 from flowfs.embedded import EmbeddedService
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
-
-
-@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
-
-
-@pytest.fixture(scope="module")
-def mount(
-    service: EmbeddedService, binding: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, Path]]:
-    log = tmp_path_factory.mktemp("mount") / "log"
-    extra = {"FLOWFS_DEBUG": "1"}
-    with mounted(service, ttl=0.05, log=log, extra=extra, **binding) as directory:
-        yield directory, log
-    said = log.read_text()
-    assert "Traceback" not in said, said
-
-
-@pytest.fixture
-def group(service: EmbeddedService, rest: Rest, mount: tuple[Path, Path]) -> MountedGroup:
-    return MountedGroup(service, rest, *mount)
 
 
 # -- shapes ------------------------------------------------------------------

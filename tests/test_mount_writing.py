@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mounted_group import BINDINGS, MountedGroup
-from mounting import mounted
+from mounted_group import MountedGroup
 from support import Rest, wait_until
 
 from flowfs import FlowFileSystem
@@ -61,24 +60,6 @@ def test_arguments_that_are_too_large_are_refused_as_in_python(
 # -- through the kernel ------------------------------------------------------
 
 GOOD = '{"names": "names.txt"}'
-
-
-@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
-def binding(request: pytest.FixtureRequest) -> dict[str, str]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    return {"fuse": request.param[0], "library": request.param[1]}
-
-
-@pytest.fixture(scope="module")
-def mount(
-    service: EmbeddedService, binding: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, Path]]:
-    log = tmp_path_factory.mktemp("mount") / "log"
-    extra = {"FLOWFS_DEBUG": "1"}
-    with mounted(service, ttl=0.05, log=log, extra=extra, **binding) as directory:
-        yield directory, log
-    said = log.read_text()
-    assert "Traceback" not in said, said
 
 
 @pytest.fixture
