@@ -14,32 +14,9 @@ import pytest
 from mounted_group import MountedGroup
 from mounting import BINDINGS, Address, mounted
 from standin import Asked, Reply, StandIn
-from support import Rest, wait_until
-
-from flowfs.embedded import EmbeddedService
+from support import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.service]
-
-
-@pytest.fixture(scope="module", params=BINDINGS, ids="-".join)
-def mount(
-    request: pytest.FixtureRequest,
-    service: EmbeddedService,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, Path]]:
-    pytest.importorskip("fuse" if request.param[0] == "fusepy" else "mfusepy")
-    binding = {"fuse": request.param[0], "library": request.param[1]}
-    log = tmp_path_factory.mktemp("mount") / "log"
-    extra = {"FLOWFS_DEBUG": "1"}
-    with mounted(service, ttl=0.05, log=log, extra=extra, **binding) as directory:
-        yield directory, log
-    said = log.read_text()
-    assert "Traceback" not in said, said
-
-
-@pytest.fixture
-def group(service: EmbeddedService, rest: Rest, mount: tuple[Path, Path]) -> MountedGroup:
-    return MountedGroup(service, rest, *mount)
 
 
 def replace(group: MountedGroup, name: str, data: bytes) -> None:
