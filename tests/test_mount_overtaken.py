@@ -135,6 +135,21 @@ def test_a_line_is_added_to_what_another_has_written_meanwhile(other: Other) -> 
     assert other.stored() == [("log", b"1\n2\n3\n4\n")]
 
 
+def test_who_has_it_open_still_and_who_opens_it_both_add_to_what_another_has_written(
+    other: Other,
+) -> None:
+    with open(other.uploads / "log", "ab", buffering=0) as first:
+        first.write(b"one\n")
+        os.fsync(first.fileno())
+        assert other.stored() == [("log", b"one\n")]
+        other.put("log", b"1\n2\n")
+        with open(other.uploads / "log", "ab") as second:
+            second.write(b"3\n")
+        assert other.stored() == [("log", b"1\n2\n3\n")]
+        first.write(b"4\n")
+    assert other.stored() == [("log", b"1\n2\n3\n4\n")]
+
+
 def test_a_file_that_another_has_made_meanwhile_is_added_to(other: Other) -> None:
     assert os.listdir(other.uploads) == []
     other.put("log", b"theirs\n")

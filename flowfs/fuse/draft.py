@@ -342,6 +342,24 @@ class Draft:
             return True
         return record.id != self._sent
 
+    def renew(self) -> None:
+        """Go over to what somebody else has put in the place of what was sent from here.
+
+        Only if all of it has been sent: what is written next then goes into what is there, as
+        in any file that two have open. Asks for a listing, if something was sent.
+        """
+        with self.lock:
+            if self._sent is None or self.unsent or self._discarded:
+                return
+            with contextlib.suppress(FlowError):
+                group_id = self._fs.entries.group_id(self.node)
+                self._fs.catalog.uploads(group_id, refresh=True)
+                record = self._fs.catalog.upload(group_id, self.node.names["upload"])
+                if record.id != self._sent:
+                    # Not closed: who reads it at this moment goes on with what it was.
+                    self._file = self.size = self._sent = None
+                    self._written = False
+
     @property
     def worth_keeping(self) -> int | None:
         """Bytes of its file, if that holds what the service has; else None."""

@@ -142,6 +142,9 @@ class Opening:
             if draft is None:
                 self._fs.entries.check(node)
                 draft = self._drafts.open(node)
+            elif not flags & os.O_TRUNC:
+                # Who wrote it has it open still: the kernel tells of a close a moment later.
+                draft.renew()
             return self._draft_handle(draft, flags)
         try:
             self._fs.entries.check(node)
