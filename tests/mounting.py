@@ -156,6 +156,9 @@ def mounted(
         directory = Path(place, "mnt")
         directory.mkdir()
         said = log or Path(place, "log")
+        # What one test has read, no other finds; of those that share a mount it is not the
+        # fixture of each test that says where the cache is.
+        extra = {"XDG_CACHE_HOME": os.fspath(Path(place, "cache")), **(extra or {})}
         with serve_mount(service, directory, path, said, library, extra, **options) as process:
             wait_until(
                 lambda: _answers(process, directory, said), _PATIENCE, f"the mount on {directory}"
