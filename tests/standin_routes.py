@@ -85,23 +85,31 @@ class Routes:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Any]:
         """Return status and body (JSON, or bytes) for a request below the API root."""
+        found = self.find(method, path)
+        if found is None:
+            page = "<!doctype html><title>404 Not Found</title><h1>Not Found</h1><p>No such URL."
+            return 404, page.encode()
+        verb, public, values = found
         token = next((v for k, v in headers.items() if k.lower() == "api_key"), None)
+        try:
+            if not public and token not in self.tokens:
+                raise Refusal(403, "not authorized" if token else "not logged in")
+            act = getattr(self, verb)
+            if method == "POST":
+                return act(*values, headers, body)  # type: ignore[no-any-return]
+            if method == "PUT":
+                return act(*values, body)  # type: ignore[no-any-return]
+            return act(*values)  # type: ignore[no-any-return]
+        except Refusal as refusal:
+            return refusal.args
+
+    def find(self, method: str, path: str) -> tuple[str, bool, tuple[str, ...]] | None:
+        """Return the method for a request, whether it needs no token, and the ids in the path."""
+        verb_of = "get" if method == "HEAD" else method.lower()
         for pattern, verb, public in _ROUTES:
-            match = re.fullmatch(pattern, path)
-            if match and verb.startswith(method.lower()):
-                try:
-                    if not public and token not in self.tokens:
-                        raise Refusal(403, "not authorized" if token else "not logged in")
-                    act = getattr(self, verb)
-                    if method == "POST":
-                        return act(*match.groups(), headers, body)  # type: ignore[no-any-return]
-                    if method == "PUT":
-                        return act(*match.groups(), body)  # type: ignore[no-any-return]
-                    return act(*match.groups())  # type: ignore[no-any-return]
-                except Refusal as refusal:
-                    return refusal.args
-        page = "<!doctype html><title>404 Not Found</title><h1>Not Found</h1><p>No such URL.</p>"
-        return 404, page.encode()
+            if verb.startswith(verb_of) and (match := pattern.fullmatch(path)):
+                return verb, public, match.groups()
+        return None
 
     # -- what tests need ---------------------------------------------------
 
@@ -181,7 +189,7 @@ class Routes:
             "members": [{"id": "user-1", "username": self.username}],
             "parameters": _PARAMETERS,
             "files": self.get_uploads(group)[1]["files"],
-            "runs": self.get_runs(group)[1]["runs"],
+            "runs": self._listed(),
         }
 
     def get_uploads(self, group: str) -> tuple[int, Any]:
@@ -221,9 +229,7 @@ class Routes:
 
     def get_runs(self, group: str) -> tuple[int, Any]:
         self._check(group)
-        handles = [self._run(run_id) for run_id in self.runs]
-        runs = [{k: h[k] for k in ("id", "state", "createdAt")} for h in handles]
-        return 200, {"runs": runs}
+        return 200, {"runs": self._listed()}
 
     def post_run(self, group: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
         self._check(group)
@@ -246,10 +252,7 @@ class Routes:
         return 201, self.get_run(handle["id"])[1]
 
     def get_run(self, run_id: str) -> tuple[int, Any]:
-        handle = dict(self._run(run_id))
-        if handle["state"] != "SUCCESS":
-            handle.pop("files", None)
-        return 200, handle
+        return 200, self._shown(run_id)
 
     def put_run(self, run_id: str, body: bytes) -> tuple[int, Any]:
         handle = self._run(run_id)
@@ -267,21 +270,22 @@ class Routes:
         return 204, b""
 
     def get_result(self, run_id: str, file_id: str) -> tuple[int, Any]:
-        handle = self.get_run(run_id)[1]
+        handle = self._shown(run_id)
         if file_id not in [file["id"] for file in handle.get("files", [])]:
             raise Refusal(404, f"unknown file '{file_id}'")
         return 200, self._file(file_id)
 
     def get_archive(self, run_id: str) -> tuple[int, Any]:
-        handle = self.get_run(run_id)[1]
+        handle = self._shown(run_id)
         if handle["state"] != "SUCCESS":
             raise Refusal(404, f"unknown run '{run_id}'")
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w:gz") as archive:
             for file in handle["files"]:
+                data = self._file(file["id"])
                 member = tarfile.TarInfo(file["name"])
-                member.size = len(self.files[file["id"]])
-                archive.addfile(member, io.BytesIO(self.files[file["id"]]))
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
         # The service's archives differ from request to request by the time in their header.
         return 200, made.getvalue()[:4] + secrets.token_bytes(4) + made.getvalue()[8:]
 
@@ -296,6 +300,16 @@ class Routes:
             raise Refusal(404, f"unknown file '{file_id}'")
         return self.files[file_id]
 
+    def _listed(self) -> list[dict[str, Any]]:
+        handles = [self._run(run_id) for run_id in self.runs]
+        return [{k: h[k] for k in ("id", "state", "createdAt")} for h in handles]
+
+    def _shown(self, run_id: str) -> dict[str, Any]:
+        handle = dict(self._run(run_id))
+        if handle["state"] != "SUCCESS":
+            handle.pop("files", None)
+        return handle
+
     def _run(self, run_id: str) -> dict[str, Any]:
         if run_id not in self.runs:
             raise Refusal(404, f"unknown run '{run_id}'")
@@ -307,25 +321,28 @@ class Routes:
 
 # Path below the API root, the method of `Routes` (its name begins with HTTP's), whether no
 # token is needed.
-_ROUTES: list[tuple[str, str, bool]] = [
-    (r"/?", "get_service", True),
-    (r"/users/login", "post_login", True),
-    (r"/users/logout", "post_logout", False),
-    (r"/users/whoami", "get_whoami", False),
-    (r"/workflows", "get_workflows", True),
-    (r"/workflows/([^/]+)", "get_workflow", True),
-    (r"/workflows/([^/]+)/groups", "get_workflow_groups", False),
-    (r"/workflows/([^/]+)/leaderboard", "get_leaderboard", True),
-    (r"/groups/([^/]+)", "get_group", False),
-    (r"/groups/([^/]+)/runs", "get_runs", False),
-    (r"/groups/([^/]+)/runs", "post_run", False),
-    (r"/uploads/([^/]+)/files", "get_uploads", False),
-    (r"/uploads/([^/]+)/files", "post_upload", False),
-    (r"/uploads/([^/]+)/files/([^/]+)", "get_upload", True),
-    (r"/uploads/([^/]+)/files/([^/]+)", "delete_upload", False),
-    (r"/runs/([^/]+)", "get_run", False),
-    (r"/runs/([^/]+)", "put_run", False),
-    (r"/runs/([^/]+)", "delete_run", False),
-    (r"/runs/([^/]+)/downloads/files/([^/]+)", "get_result", True),
-    (r"/runs/([^/]+)/downloads/archive", "get_archive", True),
+_ROUTES: list[tuple[re.Pattern[str], str, bool]] = [
+    (re.compile(pattern), verb, public)
+    for pattern, verb, public in [
+        (r"/?", "get_service", True),
+        (r"/users/login", "post_login", True),
+        (r"/users/logout", "post_logout", False),
+        (r"/users/whoami", "get_whoami", False),
+        (r"/workflows", "get_workflows", True),
+        (r"/workflows/([^/]+)", "get_workflow", True),
+        (r"/workflows/([^/]+)/groups", "get_workflow_groups", False),
+        (r"/workflows/([^/]+)/leaderboard", "get_leaderboard", True),
+        (r"/groups/([^/]+)", "get_group", False),
+        (r"/groups/([^/]+)/runs", "get_runs", False),
+        (r"/groups/([^/]+)/runs", "post_run", False),
+        (r"/uploads/([^/]+)/files", "get_uploads", False),
+        (r"/uploads/([^/]+)/files", "post_upload", False),
+        (r"/uploads/([^/]+)/files/([^/]+)", "get_upload", True),
+        (r"/uploads/([^/]+)/files/([^/]+)", "delete_upload", False),
+        (r"/runs/([^/]+)", "get_run", False),
+        (r"/runs/([^/]+)", "put_run", False),
+        (r"/runs/([^/]+)", "delete_run", False),
+        (r"/runs/([^/]+)/downloads/files/([^/]+)", "get_result", True),
+        (r"/runs/([^/]+)/downloads/archive", "get_archive", True),
+    ]
 ]

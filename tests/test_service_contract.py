@@ -1,4 +1,4 @@
-"""The calls mean the same on two versions of flowServ, and on the stand-in that others rely on."""
+"""The calls mean the same on two versions of flowServ, and on the stand-ins that others rely on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from standin import StandIn
 from support import ENDED, wait_until
+from wire import Wire
 
 from flowfs.embedded import EmbeddedService
 from flowfs.errors import (
@@ -69,10 +70,18 @@ def stand_in() -> Iterator[Place]:
         )
 
 
-@pytest.fixture(scope="module", params=["stand-in", "flowserv-0.8.1", "flowserv-0.7.2"])
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Place]:
+    """The fast stand-in, which has runs of its own beside those that tests start."""
+    with Wire(big=1 << 20, runs=2) as server:
+        login = server.username, server.password
+        yield Place(server.endpoint, server.token, *login, server.group, server.workflow)
+
+
+@pytest.fixture(scope="module", params=["stand-in", "wire", "flowserv-0.8.1", "flowserv-0.7.2"])
 def any_service(request: pytest.FixtureRequest) -> Place:
-    if request.param == "stand-in":
-        place: Place = request.getfixturevalue("stand_in")
+    if request.param in ("stand-in", "wire"):
+        place: Place = request.getfixturevalue(request.param.replace("-", "_"))
         return place
     older = request.param == "flowserv-0.7.2"
     return Place.of(request.getfixturevalue("_older_service" if older else "service"))
@@ -479,7 +488,7 @@ def test_an_upload_over_the_limit_is_efbig(small_service: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["stand_in", pytest.param("small_service", marks=pytest.mark.service)]
+    "place", ["stand_in", "wire", pytest.param("small_service", marks=pytest.mark.service)]
 )
 def test_a_login_gives_a_token_that_a_logout_ends(
     place: str, request: pytest.FixtureRequest
