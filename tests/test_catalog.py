@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from flowfs.errors import (
     TooLarge,
     failure,
 )
-from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session
+from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session, flights
 
 TTL = 2.0
 LONG = 20.0  # seconds; nothing here takes so long unless it hangs
@@ -70,12 +70,12 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Counts who has begun to wait for another's fetch."""
     waiting = threading.Semaphore(0)
 
-    class Noted(Future):  # type: ignore[type-arg]
+    class Noted(flights._Flight[Any]):
         def exception(self, timeout: float | None = None) -> BaseException | None:
             waiting.release()
             return super().exception(timeout)
 
-    monkeypatch.setattr(cache, "Future", Noted)
+    monkeypatch.setattr(flights, "_Flight", Noted)
     return waiting
 
 

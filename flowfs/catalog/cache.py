@@ -6,10 +6,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from flowfs.errors import again
+from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
 
 __all__ = ["Cache"]
@@ -50,7 +49,7 @@ class Cache(Generic[K, V]):
         self._bound = bound
         self._lock = threading.Lock()
         self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
-        self._fetching: dict[K, Future[V]] = {}
+        self._fetching: Flights[K, V] = Flights()
         self._drops = 0
         self.usage = Usage()
 
@@ -76,43 +75,35 @@ class Cache(Generic[K, V]):
         refresh : bool
             Fetch even if a good value is kept.
         """
-        while True:
-            if not refresh and (value := self.peek(key)) is not None:
-                return value
-            with self._lock:
-                flight = self._fetching.get(key)
-                if flight is None:
-                    mine: Future[V] = Future()
-                    self._fetching[key] = mine
-                    self.usage.misses += 1
-                    drops = self._drops
-                    break
-            failed = flight.exception()  # waits
-            if failed is None:
-                return flight.result()
-            if isinstance(failed, Exception):
-                raise again(failed)
-            # Whoever fetched it was interrupted: that is no answer for others.
-        try:
-            value = fetch()
-        except BaseException as error:
-            self._land(key, mine)
-            mine.set_exception(error)
-            raise
+        if not refresh and (value := self.peek(key)) is not None:
+            return value
+        return self._fetching.get(
+            key,
+            lambda: self._fetched(key, fetch),
+            (lambda: None) if refresh else (lambda: self.peek(key)),
+        )
+
+    def ahead(self, key: K, fetch: Callable[[], V]) -> None:
+        """Fetch a value that nobody needs yet, unless one is kept or being fetched.
+
+        What `fetch` raises is raised; whoever needs the value meanwhile waits for it, and
+        fetches it anew if it fails.
+        """
+        if self.peek(key, any_age=True) is None:
+            self._fetching.ahead(key, lambda: self._fetched(key, fetch))
+
+    def _fetched(self, key: K, fetch: Callable[[], V]) -> V:
+        with self._lock:
+            self.usage.misses += 1
+            drops = self._drops
+        value = fetch()
         self.put(key, value, since=drops)
-        self._land(key, mine)
-        mine.set_result(value)
         return value
 
     @property
     def drops(self) -> int:
         """How often something was dropped; to be noted before a value is asked for."""
         return self._drops
-
-    def _land(self, key: K, flight: Future[V]) -> None:
-        with self._lock:
-            if self._fetching.get(key) is flight:
-                del self._fetching[key]
 
     def put(self, key: K, value: V, *, since: int | None = None) -> None:
         """Keep a value that came by another way.
@@ -138,7 +129,7 @@ class Cache(Generic[K, V]):
         """Forget a value; a fetch of it that is under way will not be kept, nor joined."""
         with self._lock:
             self._kept.pop(key, None)
-            self._fetching.pop(key, None)
+            self._fetching.drop(key)
             self._drops += 1
 
     def expire(self) -> None:

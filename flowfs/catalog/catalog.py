@@ -108,6 +108,13 @@ class Catalog:
         """
         return self._runs.get(group_id, run_id, refresh=refresh)
 
+    def fetch_run_ahead(self, group_id: str, run_id: str) -> None:
+        """Fetch the handle of a run that nobody needs yet, unless one is kept.
+
+        What goes wrong is raised here, and to nobody who comes to need it.
+        """
+        self._runs.fetch_ahead(group_id, run_id)
+
     def run_record(self, group_id: str, run_id: str) -> RunRecord:
         """Return what a listing tells of a run: no request where a good listing has it."""
         return self._runs.record(group_id, run_id)
@@ -120,6 +127,10 @@ class Catalog:
         runs = self._runs.known_listing(group_id)
         uploads = self._uploads.known(group_id)
         return None if runs is None or uploads is None else (runs, uploads)
+
+    def known_runs(self, group_id: str) -> dict[str, RunRecord] | None:
+        """Return the runs of a group as last listed, however long ago; never asks."""
+        return self._runs.known_listing(group_id)
 
     def known_run(self, run_id: str, *, any_age: bool = False) -> dict[str, Any] | None:
         """Return a run's handle if a good one is kept (or one of any age); never asks."""

@@ -122,22 +122,10 @@ class RunCatalog:
                 handle = None  # not listed (any more): ask for it
                 self._handles.drop(run_id)
 
-        def fetch() -> dict[str, Any]:
-            try:
-                fetched = self._service.runs.get_run(run_id)
-            except NotFound:
-                self._forget(run_id)
-                if run_id in (self._listings.peek(group_id) or ()):
-                    self._listings.drop(group_id)
-                raise
-            with self._lock:
-                self._seen[run_id] = time.monotonic()
-                if len(self._seen) > 20_000:
-                    self._seen.clear()
-            return fetched
-
         if handle is None or refresh:
-            handle = self._handles.get(run_id, fetch, refresh=refresh)
+            handle = self._handles.get(
+                run_id, lambda: self._fetch(group_id, run_id), refresh=refresh
+            )
         if handle.get("groupId") != group_id:
             raise failure(
                 NotFound,
@@ -145,6 +133,27 @@ class RunCatalog:
                 f"groups/{group_id}/runs/{run_id}",
             )
         return handle
+
+    def _fetch(self, group_id: str, run_id: str) -> dict[str, Any]:
+        try:
+            fetched = self._service.runs.get_run(run_id)
+        except NotFound:
+            self._forget(run_id)
+            if run_id in (self._listings.peek(group_id) or ()):
+                self._listings.drop(group_id)
+            raise
+        with self._lock:
+            self._seen[run_id] = time.monotonic()
+            if len(self._seen) > 20_000:
+                self._seen.clear()
+        return fetched
+
+    def fetch_ahead(self, group_id: str, run_id: str) -> None:
+        """Fetch the handle of a run that nobody needs yet; nothing if one is kept.
+
+        What goes wrong is raised, and nobody's who comes to need it.
+        """
+        self._handles.ahead(run_id, lambda: self._fetch(group_id, run_id))
 
     def record(self, group_id: str, run_id: str) -> RunRecord:
         """Return what a listing tells of a run: no request where a good listing has it."""

@@ -12,6 +12,7 @@ from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
 from flowfs.service.body import Body
+from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
 
 __all__ = ["Store"]
@@ -58,6 +59,7 @@ class Store:
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
         self._small_held = 0
+        self._asking: Flights[tuple[str, ...], int] = Flights()  # for sizes
         self._opening: dict[tuple[str, ...], _Opening] = {}
         self._size_usage, self._small_usage, self._spool_usage = Usage(), Usage(), Usage()
 
@@ -85,8 +87,8 @@ class Store:
     def size(self, source: Source) -> int | None:
         """Return a file's size in bytes.
 
-        Asked once, with one request that brings small files along; not at all for an
-        archive, whose size is None until it has been read.
+        Asked once, with one request that brings small files along, however many want to know;
+        not at all for an archive, whose size is None until it has been read.
 
         Raises
         ------
@@ -97,16 +99,31 @@ class Store:
         if known is not None or source.whole:
             self._size_usage.hits += known is not None
             return known
+        return self._asking.get(
+            source.key, lambda: self._ask_size(source), lambda: self.known_size(source)
+        )
+
+    def fetch_ahead(self, source: Source) -> None:
+        """Ask for the size of a file that nobody needs yet, unless it is known.
+
+        A small file comes along. What goes wrong is raised here, and to nobody who comes to
+        need it.
+        """
+        if not source.whole and self.known_size(source) is None:
+            self._asking.ahead(source.key, lambda: self._ask_size(source))
+
+    def _ask_size(self, source: Source) -> int:
         self._size_usage.misses += 1
         # HEAD costs the service as much as GET; a range costs less, and has use.
         with source.fetch(f"bytes=0-{_SMALL - 1}") as body:
             if body.total is None:
                 raise failure(BadReply, "the service does not say how large it is", body.name)
-            self.learn_size(source, body.total)
+            # First the bytes: who knows the size may look for them.
             if body.length in (0, body.total) and body.total <= _SMALL:
                 self._keep_small(source, body)
             elif body.length is not None and body.length <= _SMALL:
                 body.read()  # drained, so that the connection is kept
+            self.learn_size(source, body.total)
             return body.total
 
     def learn_size(self, source: Source, size: int) -> None:

@@ -21,6 +21,7 @@ from flowfs.errors import (
     failure,
     from_reply,
 )
+from flowfs.service.asking import is_ahead, waited
 from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
@@ -90,7 +91,7 @@ class Exchange:
         self._path = path
         self._bulk = bulk  # the request moves bulk data, not only the reply
         self._hints = {400: hint} if hint else {}
-        self._ends = time.monotonic() + session.timeout
+        self._ends = time.monotonic() + session.timeout - waited()
         self._since = session.underway.interrupts
         self._watch: Watch | None = None  # of the attempt at hand
         self._delete_unclear = False
@@ -102,7 +103,8 @@ class Exchange:
             raise self._interrupted()
         if (refusal := self._session.underway.refusal) is not None:
             raise again(refusal)
-        left = self._session.retries if self._method in _RETRY_METHODS else 0
+        repeats = self._method in _RETRY_METHODS and not is_ahead()
+        left = self._session.retries if repeats else 0
         for count in range(left + 1):
             try:
                 got = attempt()
