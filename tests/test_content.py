@@ -305,14 +305,14 @@ class TestServersThatDiffer:
         with content.open(make()) as file:
             start = file.read(1000)
             body = file._body
-            assert body is not None
-            real = body._response.raw.read
+            assert body is not None and body._plain is not None
+            real = body._plain.read
 
             def interrupted(*args: Any, **kwargs: Any) -> bytes:
                 real(500)  # lost
                 raise Interrupt
 
-            monkeypatch.setattr(body._response.raw, "read", interrupted)
+            monkeypatch.setattr(body._plain, "read", interrupted)
             with pytest.raises(Interrupt):
                 file.read(1000)
             assert start + file.readall() == DATA

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from urllib3.exceptions import IncompleteRead
 
 from flowfs.errors import BadReply, FlowError, failure
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Body"]
 
 _MAX_PAGE = 1 << 16  # bytes
+# What is read at once of a body that is wanted whole: one that lies about its length makes
+# nobody run out of memory.
+_AT_ONCE = 1 << 28  # bytes
 
 
 class Body(io.RawIOBase):
@@ -52,6 +58,9 @@ class Body(io.RawIOBase):
     ``read(n)`` returns `n` bytes unless the body ends; a body that ends before its
     announced length raises :class:`~flowfs.errors.BadReply`, so a short file is never
     mistaken for a whole one.
+
+    A body of known length that is sent as it is goes from the connection to where it is
+    wanted without a copy in between.
     """
 
     def __init__(
@@ -82,6 +91,18 @@ class Body(io.RawIOBase):
             with contextlib.suppress(Exception):  # read, so that the connection is kept
                 response.raw.read(_MAX_PAGE)
             response.close()
+        self._plain = self._as_it_is()
+
+    def _as_it_is(self) -> http.client.HTTPResponse | None:
+        """Return what to read from where the bytes that are sent are the body's, and no others."""
+        plain = getattr(self._response.raw, "_original_response", None)
+        if not isinstance(plain, http.client.HTTPResponse) or plain.chunked:
+            return None
+        if self._encoded or self.length is None or self.length != plain.length:
+            return None
+        if plain.isclosed():  # it is empty, and nobody will read it
+            self._response.raw.release_conn()
+        return plain
 
     def _content_range(self, value: str) -> tuple[int, int | None]:
         unit, _, rest = value.strip().partition(" ")
@@ -120,11 +141,16 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes into `buffer`; 0 at the end of a whole body."""
+        """Read into `buffer` what :meth:`read` would return; 0 bytes at the end."""
         view = memoryview(buffer).cast("B")
-        data = self._some(len(view))
-        view[: len(data)] = data
-        return len(data)
+        if self._plain is None:
+            data = self.read(len(view))
+            view[: len(data)] = data
+            return len(data)
+        wanted = self._wanted(len(view))
+        if wanted:
+            self._count(self._fetched(self._plain.readinto, view[:wanted]), wanted)
+        return wanted
 
     def read(self, size: int | None = -1) -> bytes:
         """Read `size` bytes, fewer only at the end; all that is left by default."""
@@ -142,17 +168,38 @@ class Body(io.RawIOBase):
     def readall(self) -> bytes:
         """Read all that is left."""
         pieces = []
-        while data := self._some(1 << 20):
+        while data := self._some(1 << 20 if self._plain is None else _AT_ONCE):
             pieces.append(data)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _some(self, size: int) -> bytes:
+        if self._plain is not None:
+            wanted = self._wanted(size)
+            if not wanted:
+                return b""
+            data: bytes = self._fetched(self._plain.read, wanted)
+            self._count(len(data), wanted)
+            return data
         if self.closed:
             raise ValueError("read of a closed body")
         if size <= 0 or self._response.status_code == 416:
             return b""
+        data = self._fetched(self._response.raw.read, size, decode_content=self._encoded)
+        # An end that nobody announced, or one before the length that was.
+        self._count(len(data), 0 if data or self.length is None else self.length - self._got)
+        return data
+
+    def _wanted(self, size: int) -> int:
+        """Return how many of so many bytes a body of known length still has."""
+        if self.closed:
+            raise ValueError("read of a closed body")
+        assert self.length is not None
+        return max(0, min(size, self.length - self._got))
+
+    def _fetched(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what a call brings that reads from the connection."""
         try:
-            data: bytes = self._response.raw.read(size, decode_content=self._encoded)
+            got = read(*args, **kwargs)
         except BaseException as error:  # an interrupt, too, may have lost some bytes
             self.close()
             if not isinstance(error, Exception):
@@ -161,16 +208,20 @@ class Body(io.RawIOBase):
         if self._watch is not None and self._watch.cut:  # this end of it is our own doing
             self.close()
             raise self._translate(TimeoutError())
-        self._got += len(data)
+        return got
+
+    def _count(self, got: int, wanted: int) -> None:
+        """Count bytes that came, of those that must have come; let the connection go at the end."""
+        self._got += got
         if self._received is not None:
-            self._received(len(data))
-        if self.length is not None and not data and self._got < self.length:
-            got, length = self._got, self.length
+            self._received(got)
+        if got < wanted:
+            assert self.length is not None
+            left = self.length - self._got
             self.close()
-            raise failure(
-                BadReply, f"the reply broke off after {got} of {length} bytes", self._path
-            )
-        return data
+            raise self._translate(IncompleteRead(self._got, left))
+        if self._plain is not None and self._plain.isclosed():
+            self._response.raw.release_conn()
 
     def close(self) -> None:
         """Close the reply; its connection is kept if the body was read to its end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import ssl
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -72,7 +73,9 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
             cause, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
         ):
             return late(what, path, timeout)
-        if isinstance(cause, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
+        if isinstance(
+            cause, (requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError)
+        ):
             return failure(
                 ConnectionFailed,
                 f"cannot {what}: TLS: {_last_words(chain)}; "
