@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -415,6 +416,23 @@ def test_it_says_one_line_of_json_and_ends_cleanly_at_a_signal(number: signal.Si
     output, complaints = process.communicate(timeout=20)
     assert (process.returncode, output, complaints) == (0, "", "")
     assert not Path(greeting["dir"]).exists()
+
+
+@pytest.mark.service
+def test_who_has_stopped_to_read_an_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    data = tmp_path / "large"
+    data.write_bytes(bytes(12 << 20))
+    with EmbeddedService.start(tmp_path / "service") as service:
+        rest, group = Rest(service), service.groups["hello"]
+        file_id = rest.upload(group, data)
+        rest.close()
+        address = urlsplit(service.endpoint)
+        path = f"{address.path}/uploads/{group}/files/{file_id}"
+        with socket.create_connection(("127.0.0.1", address.port)) as idle:
+            idle.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+            assert idle.recv(12) == b"HTTP/1.1 200"
+            os.kill(service.pid, signal.SIGTERM)
+            wait_until(lambda: service._process.poll() == 0, 10, "the service to end")
 
 
 @pytest.mark.service

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -34,6 +35,7 @@ WORKFLOWS = ("hello", "analysis")
 # The token is the user's own, on the user's own machine: ten years.
 _TOKEN_SECONDS = 10 * 365 * 24 * 3600
 _MIB = 1024 * 1024
+_GRACE = 1.0  # seconds for answers that are under way when it ends
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,27 @@ def serve(
             stop.wait()
         finally:
             # In this order, so that nobody starts another run.
-            server.stop()
+            _stop(server)
             if service is not None:
                 _end_runs(service)
+
+
+def _stop(server: Any) -> None:
+    """End a server; who is still being answered after a moment is cut off.
+
+    cheroot by itself waits, for ever, for clients that have stopped to read what they asked for.
+    """
+    workers = list(server.requests._threads)
+
+    def cut_off() -> None:
+        for worker in workers:
+            with contextlib.suppress(AttributeError, OSError):  # it has none, or no longer
+                worker.conn.socket.shutdown(socket.SHUT_RDWR)
+
+    late = threading.Timer(_GRACE, cut_off)
+    late.start()
+    server.stop()
+    late.cancel()
 
 
 def _import_cheroot() -> Any:
