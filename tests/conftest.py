@@ -25,7 +25,7 @@ from support import Rest
 
 from flowfs.embedded import EmbeddedService
 
-_SERVICE_FIXTURES = {"service", "any_service", "hello_group", "analysis_group", "rest"}
+_SERVICE_FIXTURES = {"service", "own_service", "any_service", "hello_group", "analysis_group", "rest"}
 _OLDER = "flowserv-0.7.2"
 _NEED = "needs"  # property of a skipped test: what it needs and does not have
 
@@ -120,6 +120,14 @@ def service() -> Iterator[EmbeddedService]:
     ``FLOWFS_TEST_SERVICE_PYTHON`` names an interpreter to start it with, so that all tests of
     the file system can be run against another version.
     """
+    python = os.environ.get("FLOWFS_TEST_SERVICE_PYTHON", sys.executable)
+    with EmbeddedService.start(python=python) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def own_service() -> Iterator[EmbeddedService]:
+    """A service of the module's own, in which no other has made groups by the hundred."""
     python = os.environ.get("FLOWFS_TEST_SERVICE_PYTHON", sys.executable)
     with EmbeddedService.start(python=python) as started:
         yield started

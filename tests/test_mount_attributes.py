@@ -402,11 +402,12 @@ def test_rsync_of_a_group_transfers_nothing_the_second_time(
 
 
 def test_rsync_of_the_workflows_transfers_nothing_the_second_time(
-    service: EmbeddedService, mount: Path, tmp_path: Path
+    own_service: EmbeddedService, binding: dict[str, str], tmp_path: Path
 ) -> None:
     copy = f"rsync -a -i workflows {tmp_path}/"
-    assert ">f" in out(copy, mount)
-    assert out(copy, mount) == ""
+    with mounted(own_service, **binding) as mount:
+        assert ">f" in out(copy, mount)
+        assert out(copy, mount) == ""
 
 
 # -- extended attributes ---------------------------------------------------
