@@ -298,25 +298,26 @@ def test_an_active_run_is_ebusy_and_untouched(
 
 
 @pytest.mark.mount
-@pytest.mark.parametrize(
-    "command",
-    [
-        # The kernel itself refuses to remove a directory by the name of a link to it.
-        "rm -r latest/",
-        "rsync -r --delete $tmp/ $run/",
-    ],
-)
-def test_what_stops_half_way_loses_nothing(
-    group: MountedGroup, ended: str, tmp_path: Path, command: str
-) -> None:
-    before = group.out(f"ls -R runs/{ended}")
-    group.sh(f"run=runs/{ended}; tmp={tmp_path}; {command}")
-    assert group.run_ids() == [ended]
-    assert "handle.json" not in group.out(f"ls runs/{ended}")
-    wait_until(lambda: group.out(f"ls -R runs/{ended}") == before, 20, "the files to be back")
+def test_what_stops_half_way_loses_nothing(group: MountedGroup, ended: str, tmp_path: Path) -> None:
+    older, newest = ended, group.started()
+    group.rest.ended(newest)
+    wait_until(lambda: group.sh(f"test -e runs/{newest}/cancel").returncode, 10, "it to know")
+    before = [group.out(f"ls -R runs/{run}") for run in (older, newest)]
+    group.mark()
+    # The kernel itself refuses to remove a directory by the name of a link to it.
+    group.sh("rm -r latest/")
+    group.sh(f"rsync -r --delete {tmp_path}/ runs/{older}/")
+    assert group.run_ids() == [older, newest]
+    for run in (older, newest):
+        assert "handle.json" not in group.out(f"ls runs/{run}")
+    wait_until(
+        lambda: [group.out(f"ls -R runs/{run}") for run in (older, newest)] == before,
+        20,
+        "the files to be back",
+    )
     assert group.requests("DELETE") == []
     # and what stopped half-way can be done again
-    group.out(f"rm -r runs/{ended}")
+    group.out(f"rm -r runs/{older} runs/{newest}")
     assert group.run_ids() == []
 
 

@@ -12,7 +12,7 @@ from soak import Findings, soak
 @pytest.mark.mount
 @pytest.mark.service
 def test_readers_and_writers_at_once_find_everything_right() -> None:
-    found = soak(20, delay=(0.0, 0.1), ttl=0.5)
+    found = soak(8, delay=(0.0, 0.1), ttl=0.5)
     assert found.faults() == []
     # All of it was tried, and much was compared.
     kinds = {step.partition(":")[0] for step in found.steps}
