@@ -205,7 +205,7 @@ class TestDeadline:
     def test_a_watch_has_no_say_over_a_connection_that_went_back(
         self, server: StandIn, flow: FlowService
     ) -> None:
-        http = flow.session.http()
+        http = flow.session.sender().http
         with Watch(time.monotonic() + FOR_EVER, 10) as watch:
             assert http.get(server.endpoint + "/", stream=True).content
             watch.fire()
@@ -661,6 +661,59 @@ class TestConnections:
                 stack.enter_context(service.runs.get_result_file(run, file)) for _ in range(6)
             ]
             assert {len(body.read()) for body in bodies} == {1 << 20}
+
+    def test_the_proxy_of_the_environment_is_used_unless_it_names_the_host(
+        self, server: StandIn, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", server.origin)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        behind = make(f"http://service.invalid{ROOT}")
+        run, file = server.routes.add_file(b"data")
+        for _ in range(2):
+            assert behind.runs.get_run(run)["id"] == run
+            with behind.runs.get_result_file(run, file, range="bytes=1-2") as body:
+                assert body.read() == b"at"
+        assert {asked.headers["Host"] for asked in server.asked} == {"service.invalid"}
+        direct = make()
+        for _ in range(2):
+            direct.workflows.list_workflows()
+        hosts = [asked.headers["Host"] for asked in server.asked[-2:]]
+        assert hosts == [server.origin.removeprefix("http://")] * 2
+        assert server.connections == 2
+
+    @pytest.mark.parametrize("named", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_the_authorities_of_the_environment_count_unless_others_are_given(
+        self,
+        server: StandIn,
+        make: Make,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        named: str,
+    ) -> None:
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv(named, str(tmp_path / "of-environment.pem"))
+        endpoint = server.endpoint.replace("http:", "https:")
+        for options, told in (({}, "of-environment"), ({"verify": "/given.pem"}, "/given.pem")):
+            service = make(endpoint, **options)
+            for _ in range(2):
+                with pytest.raises(FlowError, match=told):
+                    service.runs.get_run("abc")
+        assert server.asked == []
+
+    def test_many_other_origins_do_not_close_the_connections_to_the_service(
+        self, server: StandIn, flow: FlowService
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            others = [stack.enter_context(StandIn()) for _ in range(6)]
+            flow.workflows.list_workflows()
+            for number, other in enumerate(others):
+                run, file = other.routes.add_file(b"elsewhere")
+                there = f"{other.endpoint}/runs/{run}/downloads/files/{file}"
+                server.on("GET", f"/runs/{number}/.*", Reply(307, headers={"Location": there}))
+                with flow.runs.get_result_file(str(number), "f") as body:
+                    assert body.read() == b"elsewhere"
+            flow.workflows.list_workflows()
+            assert server.connections == 1
 
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_fork_makes_its_own_and_keeps_its_deadlines(

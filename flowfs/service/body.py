@@ -13,9 +13,8 @@ from urllib3.exceptions import IncompleteRead
 from flowfs.errors import BadReply, FlowError, failure
 
 if TYPE_CHECKING:
-    import requests
-
     from flowfs.service.deadline import Watch
+    from flowfs.service.sending import Reply
 
 __all__ = ["Body"]
 
@@ -30,7 +29,7 @@ class Body(io.RawIOBase):
 
     Parameters
     ----------
-    response : requests.Response
+    response : Reply
         Opened with ``stream=True``; closed with this file.
     translate : callable
         Makes a :class:`~flowfs.errors.FlowError` of what the network raises.
@@ -65,7 +64,7 @@ class Body(io.RawIOBase):
 
     def __init__(
         self,
-        response: requests.Response,
+        response: Reply,
         translate: Callable[[BaseException], FlowError],
         path: str | None,
         watch: Watch | None = None,

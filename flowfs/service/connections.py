@@ -214,7 +214,7 @@ def new_http_session(max_connections: int) -> requests.Session:
     -------
     requests.Session
     """
-    session = _Session()
+    session = requests.Session()
     adapter = WatchedAdapter(pool_connections=4, pool_maxsize=max_connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
@@ -222,12 +222,6 @@ def new_http_session(max_connections: int) -> requests.Session:
     session.auth = lambda request: request
     session.cookies.set_policy(_NoCookies())
     return session
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        # requests would read a redirect's page and prepare the next request all the same.
-        return None
 
 
 class _NoCookies(requests.cookies.cookielib.DefaultCookiePolicy):  # type: ignore[name-defined,misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import random
@@ -9,8 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urljoin
-
-import requests
 
 from flowfs.errors import (
     BadReply,
@@ -28,6 +27,7 @@ from flowfs.service.descriptor import origin_of
 from flowfs.service.faults import late, network_failure, unclear
 from flowfs.service.interruption import UnderWay
 from flowfs.service.journal import Journal
+from flowfs.service.sending import Reply
 from flowfs.service.statistics import Statistics, kind_of
 
 __all__ = ["Exchange", "Transport"]
@@ -63,7 +63,7 @@ class Transport(Protocol):
         data: Any,
         timeout: tuple[float, float],
         with_token: bool,
-    ) -> requests.Response:
+    ) -> Reply:
         """Send one request as it is; no retry, no redirect."""
         ...
 
@@ -170,7 +170,7 @@ class Exchange:
         """Count bytes of a reply's body."""
         self._session.statistics.received(self._kind, size)
 
-    def headers(self, url: str, headers: Mapping[str, str], data: Any) -> requests.Response:
+    def headers(self, url: str, headers: Mapping[str, str], data: Any) -> Reply:
         """Send a request and return its reply once the headers are there, body unread."""
         with self._watching(self._ends) as watch:
             response = self._follow(url, headers, data, watch)
@@ -190,9 +190,7 @@ class Exchange:
         self._session.underway.add(self._watch, self._since)
         return self._watch
 
-    def _follow(
-        self, url: str, headers: Mapping[str, str], data: Any, watch: Watch
-    ) -> requests.Response:
+    def _follow(self, url: str, headers: Mapping[str, str], data: Any, watch: Watch) -> Reply:
         self._kind = kind_of(self._method, url)
         with_token = True
         for _ in range(_MAX_REDIRECTS + 1):
@@ -201,6 +199,9 @@ class Exchange:
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return self._checked(response, watch)
             location = response.headers["Location"]
+            if (response.headers.get("Content-Length") or "").isdecimal():
+                with contextlib.suppress(Exception):  # read, so that the connection is kept
+                    response.raw.read(_MAX_ERROR_BODY)
             response.close()
             if self._method not in ("GET", "HEAD"):
                 raise failure(
@@ -233,9 +234,7 @@ class Exchange:
             status=status,
         )
 
-    def _send(
-        self, url: str, headers: Mapping[str, str], data: Any, with_token: bool
-    ) -> requests.Response:
+    def _send(self, url: str, headers: Mapping[str, str], data: Any, with_token: bool) -> Reply:
         begun = time.monotonic()
         patience = self._session.timeout
         left = patience if self._bulk else self._ends - begun
@@ -267,7 +266,7 @@ class Exchange:
         seconds = time.monotonic() - begun
         self._session.statistics.count(self._kind, seconds, sent=sent, failed=failed)
 
-    def _checked(self, response: requests.Response, watch: Watch) -> requests.Response:
+    def _checked(self, response: Reply, watch: Watch) -> Reply:
         if 200 <= response.status_code < 300:
             return response
         if response.status_code == 416 and "Content-Range" in response.headers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flowfs.errors import NotFound
@@ -33,8 +34,17 @@ class GroupService:
         self._session = session
         self._workflows = workflows
 
-    def get_group(self, group_id: str) -> dict[str, Any]:
+    def get_group(
+        self, group_id: str, objects: Callable[[list[tuple[str, Any]]], Any] | None = None
+    ) -> dict[str, Any]:
         """Get a group's handle. One request.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        objects : callable, optional
+            Makes what is to stand for each object of the reply, of its members.
 
         Returns
         -------
@@ -49,7 +59,8 @@ class GroupService:
         """
         what, path = f"get group {group_id!r}", f"groups/{group_id}"
         url = self._urls("groups:get", userGroupId=group_id)
-        return object_of(self._session.json("GET", url, what=what, path=path), what, path, "id")
+        reply = self._session.json("GET", url, what=what, path=path, objects=objects)
+        return object_of(reply, what, path, "id")
 
     def list_groups(self) -> list[dict[str, Any]]:
         """List all groups of the user.

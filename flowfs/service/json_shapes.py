@@ -28,9 +28,22 @@ def object_of(reply: Any, what: str, path: str, *required: str) -> dict[str, Any
 
 
 def objects_in(
-    reply: Any, member: str, what: str, path: str, *required: str
-) -> list[dict[str, Any]]:
+    reply: Any, member: str, what: str, path: str, *required: str, made: type | None = None
+) -> list[Any]:
     """Return the objects listed in a member of a reply.
+
+    Parameters
+    ----------
+    reply : Any
+        The reply.
+    member : str
+        Where it lists them.
+    what, path : str
+        The act as words, and what it is about, for errors.
+    *required : str
+        Members of each that must be text.
+    made : type, optional
+        What stands for objects that were looked at when the reply was read: JSON has no such.
 
     Raises
     ------
@@ -41,7 +54,10 @@ def objects_in(
     entries = object_of(reply, what, path).get(member)
     if not isinstance(entries, list):
         raise failure(BadReply, f"cannot {what}: the reply lists no {member!r}", path)
-    return [object_of(entry, what, path, *required) for entry in entries]
+    for entry in entries:
+        if made is None or not isinstance(entry, made):
+            object_of(entry, what, path, *required)
+    return entries
 
 
 def _kind(value: Any) -> str:

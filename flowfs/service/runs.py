@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, UnclearStart, failure
@@ -241,6 +241,34 @@ class RemoteRunService:
         if state is not None:
             runs = [run for run in runs if run["state"] == state]
         return {**reply, "runs": runs}
+
+    def list_entries(
+        self, group_id: str, objects: Callable[[list[tuple[str, Any]]], Any]
+    ) -> list[Any]:
+        """List the runs of a group, each as the caller wants it.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        objects : callable
+            Given the members of each object of the reply, makes a tuple of those that it
+            takes for runs, and a dict of all others.
+
+        Returns
+        -------
+        list of tuple or dict
+            Runs in the service's order; a dict has ``id`` and ``state``, as text.
+
+        Raises
+        ------
+        NotFound, AccessDenied, FlowError
+            As the service says; never a part of the list.
+        """
+        what, path = f"list the runs of group {group_id!r}", f"groups/{group_id}/runs"
+        url = self.urls("groups:runs", userGroupId=group_id, state=None)
+        reply = self.session.json("GET", url, what=what, path=path, objects=objects)
+        return objects_in(reply, "runs", what, path, "id", "state", made=tuple)
 
     def start_run(self, group_id: str, arguments: list[dict[str, Any]]) -> dict[str, Any]:
         """Start a run. Sent once, whatever happens.

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-
-import requests
 
 from flowfs import __version__
 from flowfs.errors import BadReply, InvalidArguments, failure
 from flowfs.service.body import Body
-from flowfs.service.connections import new_http_session
 from flowfs.service.credentials import Credentials
 from flowfs.service.descriptor import origin_of
 from flowfs.service.exchange import Exchange
 from flowfs.service.faults import unclear
 from flowfs.service.interruption import UnderWay
 from flowfs.service.journal import Journal
+from flowfs.service.sending import Reply, Sender
 from flowfs.service.statistics import Statistics
 
 __all__ = ["Session"]
@@ -76,10 +74,11 @@ class Session:
         self.statistics = Statistics()
         self.journal = Journal(self.credentials.token)
         self._origin = origin_of(endpoint)
+        self._root = endpoint.rstrip("/") + "/"
         self._verify = verify
         self._cert = cert
         self._lock = threading.Lock()
-        self._http: requests.Session | None = None
+        self._sender: Sender | None = None
         self._pid = 0
 
     def __repr__(self) -> str:
@@ -96,6 +95,7 @@ class Session:
         path: str | None = None,
         body: Any = None,
         hint: str | None = None,
+        objects: Callable[[list[tuple[str, Any]]], Any] | None = None,
     ) -> Any:
         """Send one request and return the decoded JSON reply.
 
@@ -113,6 +113,9 @@ class Session:
             Sent as JSON.
         hint : str, optional
             What to say to a user where the service answers 400.
+        objects : callable, optional
+            Makes what stands for each object of the reply of its members, in place of a dict:
+            of large replies there are never two forms at once.
 
         Returns
         -------
@@ -140,7 +143,7 @@ class Session:
         if not text.strip():
             return None
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=objects)
         except (ValueError, RecursionError):
             raise unclear(
                 failure(
@@ -217,23 +220,26 @@ class Session:
     def close(self) -> None:
         """Close the connections that are not in use."""
         with self._lock:
-            if self._http is not None and self._pid == os.getpid():
-                self._http.close()
-            self._http = None
+            if self._sender is not None and self._pid == os.getpid():
+                self._sender.close()
+            self._sender = None
 
     # -- plumbing ----------------------------------------------------------
 
-    def http(self) -> requests.Session:
-        """Return this process's requests session (a fork must not share sockets)."""
+    def sender(self) -> Sender:
+        """Return what sends this process's requests (a fork must not share sockets)."""
         with self._lock:
-            if self._http is None or self._pid != os.getpid():
-                self._http = new_http_session(self.max_connections)
-                self._http.headers.update(
+            if self._sender is None or self._pid != os.getpid():
+                headers = {
+                    "User-Agent": f"flowfs/{__version__}",
                     # gzip would make Content-Length something else than the file's size
-                    {"User-Agent": f"flowfs/{__version__}", "Accept-Encoding": "identity"}
+                    "Accept-Encoding": "identity",
+                }
+                self._sender = Sender(
+                    self.endpoint, self.max_connections, headers, self._verify, self._cert
                 )
                 self._pid = os.getpid()
-            return self._http
+            return self._sender
 
     def send(
         self,
@@ -243,26 +249,16 @@ class Session:
         data: Any,
         timeout: tuple[float, float],
         with_token: bool,
-    ) -> requests.Response:
+    ) -> Reply:
         """Send one request as it is; no retry, no redirect.
 
         `timeout` is the seconds allowed for connecting, and without a byte received.
         """
-        sent = dict(headers)
         if with_token and self.credentials.token is not None:
-            sent[TOKEN_HEADER] = self.credentials.token
-        return self.http().request(
-            method,
-            url,
-            headers=sent,
-            data=data,
-            stream=True,
-            timeout=timeout,
-            allow_redirects=False,
-            verify=self._verify,
-            cert=self._cert,
-        )
+            headers = {**headers, TOKEN_HEADER: self.credentials.token}
+        return self.sender().send(method, url, headers, data, timeout)
 
     def may_see_token(self, url: str) -> bool:
         """Tell whether a URL is of the origin that the token is for."""
-        return origin_of(url) == self._origin
+        # What begins so is of the endpoint's origin, whatever follows.
+        return url.startswith(self._root) or origin_of(url) == self._origin
