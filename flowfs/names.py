@@ -12,7 +12,15 @@ import re
 from collections.abc import Collection, Sequence
 from hashlib import sha256
 
-__all__ = ["MAX_BYTES", "from_name", "to_name", "to_parts", "unique", "unique_paths"]
+__all__ = [
+    "MAX_BYTES",
+    "from_name",
+    "to_name",
+    "to_names",
+    "to_parts",
+    "unique",
+    "unique_paths",
+]
 
 #: Bytes that one path segment may have (NAME_MAX of Linux).
 MAX_BYTES = 255
@@ -60,6 +68,8 @@ def to_name(raw: str, reserved: Collection[str] = ()) -> str:
     """
     if not raw:
         return _EMPTY
+    if _stays(raw) and len(raw) <= MAX_BYTES and raw not in _DOTS and raw not in reserved:
+        return raw
     if raw == _EMPTY:
         return _escape(raw)
     if raw in _DOTS:
@@ -68,6 +78,23 @@ def to_name(raw: str, reserved: Collection[str] = ()) -> str:
     if name in reserved:
         name = _escape(raw[0]) + _OFFENDING.sub(lambda match: _escape(match[0]), raw[1:])
     return _shorten(name, raw)
+
+
+def to_names(raw: list[str], reserved: Collection[str] = ()) -> list[str]:
+    """Give the path segments that stand for many names or ids, as :func:`to_name` does.
+
+    Where all of them can stay as they are, as ids nearly always can, that is found out of all
+    at once.
+    """
+    special = {"", *_DOTS, *reserved}
+    if _stays("".join(raw)) and len(max(raw, key=len, default="")) <= MAX_BYTES:
+        return raw if special.isdisjoint(raw) else [to_name(one, reserved) for one in raw]
+    return [to_name(one, reserved) for one in raw]
+
+
+def _stays(text: str) -> bool:
+    """Tell whether no character of a text is one that might have to be escaped."""
+    return text.isascii() and text.isprintable() and "/" not in text and "%" not in text
 
 
 def from_name(name: str) -> str | None:
@@ -87,6 +114,8 @@ def from_name(name: str) -> str | None:
         What :func:`to_name` was given; None for a shortened name, which only a listing can
         tell the whole of.
     """
+    if "%" not in name:
+        return name
     if name == _EMPTY:
         return ""
     if _SHORTENED.search(name):

@@ -2,6 +2,24 @@
 
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.catalog import Catalog
-from flowfs.catalog.records import FileRecord, Named, RunRecord, run_files, timestamp
+from flowfs.catalog.records import (
+    FileRecord,
+    Listing,
+    Named,
+    RunRecord,
+    plain,
+    run_files,
+    timestamp,
+)
 
-__all__ = ["Cache", "Catalog", "FileRecord", "Named", "RunRecord", "run_files", "timestamp"]
+__all__ = [
+    "Cache",
+    "Catalog",
+    "FileRecord",
+    "Listing",
+    "Named",
+    "RunRecord",
+    "plain",
+    "run_files",
+    "timestamp",
+]

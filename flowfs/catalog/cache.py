@@ -125,6 +125,11 @@ class Cache(Generic[K, V]):
             while len(self._kept) > self._bound:
                 self._kept.popitem(last=False)
 
+    def items(self) -> list[tuple[K, V]]:
+        """Return what is kept, of whatever age; never fetch."""
+        with self._lock:
+            return [(key, value) for key, (value, _) in self._kept.items()]
+
     def drop(self, key: K) -> None:
         """Forget a value; a fetch of it that is under way will not be kept, nor joined."""
         with self._lock:

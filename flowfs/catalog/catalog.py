@@ -10,9 +10,12 @@ from flowfs import arguments as documents
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.records import (
     FileRecord,
+    Listing,
     Named,
     RunRecord,
     named,
+    plain,
+    read_object,
 )
 from flowfs.catalog.runs import RunCatalog
 from flowfs.catalog.uploads import UploadCatalog
@@ -70,14 +73,19 @@ class Catalog:
         return named(self._group_lists.get("", fetch, refresh=refresh), "id")
 
     def group(self, group_id: str, *, refresh: bool = False) -> dict[str, Any]:
-        """Return a group's handle; its runs and uploads are learned along with it."""
+        """Return a group's handle; its runs and uploads are learned along with it.
+
+        In its ``runs``, records stand for what :func:`~flowfs.catalog.plain` makes of them.
+        """
 
         def fetch() -> dict[str, Any]:
             runs_since, uploads_since = self._runs.drops, self._uploads.drops
-            handle = self.service.groups.get_group(group_id)
+            handle = self.service.groups.get_group(group_id, read_object)
             runs = handle.get("runs")
             if isinstance(runs, list) and all(_is_run(run) for run in runs):
                 self._runs.learn(group_id, runs, runs_since)
+            # Only of runs is a record kept in place of what the service says.
+            handle = {name: it if name == "runs" else plain(it) for name, it in handle.items()}
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
                 self._uploads.learn(group_id, files, uploads_since)
@@ -119,7 +127,7 @@ class Catalog:
         """Return what a listing tells of a run: no request where a good listing has it."""
         return self._runs.record(group_id, run_id)
 
-    def known_listing(self, group_id: str) -> tuple[dict[str, RunRecord], list[FileRecord]] | None:
+    def known_listing(self, group_id: str) -> tuple[Listing, list[FileRecord]] | None:
         """Return runs and uploads of a group as last listed, however long ago; never asks.
 
         The same objects come again as long as nothing new was listed. None if there are none.
@@ -392,7 +400,7 @@ def _postproc(workflow: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_run(value: Any) -> bool:
-    return (
+    return isinstance(value, RunRecord) or (
         isinstance(value, dict)
         and isinstance(value.get("id"), str)
         and isinstance(value.get("state"), str)

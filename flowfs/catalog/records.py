@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
-from flowfs.names import to_name, to_parts, unique, unique_paths
-from flowfs.service.runs import ACTIVE_STATES, ENDED_STATES
+from flowfs.names import to_name, to_names, to_parts, unique, unique_paths
+from flowfs.service.runs import ENDED_STATES, STATES
 from flowfs.tree import RESERVED_RUN_NAMES
 
-__all__ = ["FileRecord", "Named", "RunRecord", "output_names", "timestamp"]
+__all__ = [
+    "FileRecord",
+    "Listing",
+    "Named",
+    "RunRecord",
+    "output_names",
+    "plain",
+    "read_object",
+    "timestamp",
+]
+
+
+_EPOCH = datetime(1970, 1, 1)
+_PLAIN_LENGTHS = (26, 19)  # with microseconds, and without
+_STATES = frozenset(STATES)
+# What a listing tells of a run, in this order.
+_MEMBERS = ("id", "state", "createdAt")
 
 
 def timestamp(value: Any) -> float | None:
@@ -21,6 +38,13 @@ def timestamp(value: Any) -> float | None:
     """
     if not isinstance(value, str):
         return None
+    try:
+        if len(value) in _PLAIN_LENGTHS:  # as flowServ writes them: no zone, as there is none
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is None:
+                return (time - _EPOCH).total_seconds()
+    except ValueError:
+        pass
     try:
         # Python 3.10 reads neither a Z nor more or less than 3 or 6 digits of a second.
         head, dot, fraction = value.replace("Z", "+00:00").partition(".")
@@ -41,16 +65,13 @@ class Named:
     name: str
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """A run as a listing tells of it.
+class RunRecord(NamedTuple):
+    """A run as a listing tells of it. There may be 100,000 of them, so it is small.
 
     Attributes
     ----------
     id : str
         The service's id.
-    name : str
-        The id as a file name.
     state : str
         One of flowServ's states.
     created : str
@@ -58,31 +79,91 @@ class RunRecord:
     """
 
     id: str
-    name: str
     state: str
     created: str
 
     @classmethod
-    def of(cls, run: Mapping[str, Any]) -> RunRecord:
+    def of(cls, run: Mapping[str, Any] | RunRecord) -> RunRecord:
         """Read an entry of a listing, or a handle."""
-        run_id = run["id"]
+        if isinstance(run, RunRecord):
+            return run
         created = run.get("createdAt")
-        return cls(
-            run_id,
-            to_name(run_id, RESERVED_RUN_NAMES),
-            run["state"],
-            created if isinstance(created, str) else "",
-        )
+        return cls(run["id"], run["state"], created if isinstance(created, str) else "")
+
+    @property
+    def name(self) -> str:
+        """The id as a file name."""
+        return to_name(self.id, RESERVED_RUN_NAMES)
 
     @property
     def active(self) -> bool:
         """Whether it can still change."""
-        return self.state in ACTIVE_STATES or self.state not in ENDED_STATES
+        return self.state not in ENDED_STATES
 
     @property
     def mtime(self) -> float | None:
         """When it was created, in seconds since the epoch."""
         return timestamp(self.created)
+
+
+def read_object(members: list[tuple[str, Any]]) -> RunRecord | dict[str, Any]:
+    """Return what stands for an object of a listing: a record of a run, or else a dict.
+
+    A record where it has what flowServ tells of a run in a listing and nothing else, in its
+    order, so that nothing is lost: see :func:`plain`.
+
+    Parameters
+    ----------
+    members : list of (str, Any)
+        Names and values.
+    """
+    if len(members) == 3:
+        (first, run_id), (second, state), (third, created) = members
+        if (first, second, third) == _MEMBERS and type(run_id) is type(state) is type(
+            created
+        ) is str:
+            return RunRecord(run_id, intern(state) if state in _STATES else state, created)
+    return dict(members)
+
+
+def plain(value: Any) -> Any:
+    """Return what :func:`read_object` was given as JSON has it, however deep it is."""
+    if isinstance(value, RunRecord):
+        return dict(zip(_MEMBERS, value, strict=True))
+    if isinstance(value, dict):
+        return {name: plain(member) for name, member in value.items()}
+    return [plain(member) for member in value] if isinstance(value, list) else value
+
+
+class Listing(dict[str, RunRecord]):
+    """The runs of a group by id, in the service's order.
+
+    Parameters
+    ----------
+    runs : list of dict or RunRecord
+        As the service tells of them.
+
+    Attributes
+    ----------
+    active : list of str
+        Ids of those that can still change.
+    """
+
+    __slots__ = ("active",)
+
+    def __init__(self, runs: list[Any]) -> None:
+        records = [RunRecord.of(run) if isinstance(run, dict) else run for run in runs]
+        super().__init__(zip([record[0] for record in records], records, strict=True))
+        ended = set(ENDED_STATES)
+        # Nearly always all are known to have ended, of 100,000 as well: looked at by C alone.
+        states = {record[1] for record in records}
+        self.active = (
+            [] if states <= ended else [run.id for run in self.values() if run.state not in ended]
+        )
+
+    def names(self) -> list[str]:
+        """Return the file names of all runs, in the same order."""
+        return to_names(list(self), RESERVED_RUN_NAMES)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowfs.catalog.cache import Cache
-from flowfs.catalog.records import RunRecord
+from flowfs.catalog.records import Listing, RunRecord, read_object
 from flowfs.errors import NotFound, failure
 from flowfs.service.client import FlowService
 from flowfs.service.runs import ENDED_STATES
@@ -42,56 +42,62 @@ class RunCatalog:
         self._service = service
         self._ttl = ttl
         self._gone = gone
-        self._listings: Cache[str, dict[str, RunRecord]] = Cache(ttl)
+        self._listings: Cache[str, Listing] = Cache(ttl)
         self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}  # when a kept run was last seen to exist
-        self._listed_in: dict[str, str] = {}  # run id -> group id
 
     # -- looking -----------------------------------------------------------
 
     def listed(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
         """Return the runs of a group by id, in the service's order."""
 
-        def fetch() -> dict[str, RunRecord]:
+        def fetch() -> Listing:
             since = self._listings.drops
-            runs = self._service.runs.list_runs(group_id)["runs"]
+            runs = self._service.runs.list_entries(group_id, read_object)
             return self.learn(group_id, runs, since)
 
         listed = self._listings.get(group_id, fetch, refresh=refresh)
         # What has ended since it was listed: all that is told of a run must agree.
         ended = {
             run_id: RunRecord.of(handle)
-            for run_id, record in listed.items()
-            if record.active
-            and (handle := self._handles.peek(run_id)) is not None
-            and _has_ended(handle)
+            for run_id in listed.active
+            if (handle := self._handles.peek(run_id)) is not None and _has_ended(handle)
         }
         return listed | ended if ended else listed
 
-    def learn(self, group_id: str, runs: list[dict[str, Any]], since: int) -> dict[str, RunRecord]:
-        """Take a listing that came by another way; `since` is `drops` when it was asked for."""
-        records = {run["id"]: RunRecord.of(run) for run in runs}
+    def learn(self, group_id: str, runs: list[Any], since: int) -> Listing:
+        """Take a listing that came by another way.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        runs : list of dict or RunRecord
+            As the service tells of them.
+        since : int
+            What :attr:`drops` was when it was asked for.
+        """
+        records = Listing(runs)
         if since != self._listings.drops:
             return records  # asked for before a change of our own: nothing to go by
-        before = self._listings.peek(group_id, any_age=True) or {}
-        for run_id in before.keys() - records.keys():
+        before = self._listings.peek(group_id, any_age=True) or ()
+        for run_id in [run_id for run_id in before if run_id not in records]:
             self._forget(run_id)
         now = time.monotonic()
         with self._lock:
-            if len(self._listed_in) > 100_000:
-                self._listed_in.clear()
-            for run_id, record in records.items():
-                self._listed_in[run_id] = group_id
-                if run_id in self._seen:
+            # What is kept of runs may be less by far than there are runs.
+            for run_id in self._seen:
+                if run_id in records:
                     self._seen[run_id] = now
-                handle = self._handles.peek(run_id, any_age=True)
-                if (
-                    handle is not None
-                    and not _has_ended(handle)
-                    and handle.get("state") != record.state
-                ):
-                    self._handles.drop(run_id)
+        for run_id, handle in self._handles.items():
+            listed_now = records.get(run_id)
+            if (
+                listed_now is not None
+                and not _has_ended(handle)
+                and handle.get("state") != listed_now.state
+            ):
+                self._handles.drop(run_id)
         self._listings.put(group_id, records, since=since)
         return records
 
@@ -166,7 +172,7 @@ class RunCatalog:
             return record
         return RunRecord.of(self.get(group_id, run_id))
 
-    def known_listing(self, group_id: str) -> dict[str, RunRecord] | None:
+    def known_listing(self, group_id: str) -> Listing | None:
         """Return the runs of a group as last listed, however long ago; never asks."""
         return self._listings.peek(group_id, any_age=True)
 
@@ -176,8 +182,7 @@ class RunCatalog:
 
     def group_of(self, run_id: str) -> str | None:
         """Return the id of the group in whose listing a run was seen; never asks."""
-        with self._lock:
-            return self._listed_in.get(run_id)
+        return next((group_id for group_id, runs in self._listings.items() if run_id in runs), None)
 
     def id_of(self, group_id: str, name: str) -> str | None:
         """Return the id of the listed run of that name (ids too long for a name are cut)."""

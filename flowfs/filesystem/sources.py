@@ -11,7 +11,12 @@ from flowfs.catalog import FileRecord, RunRecord
 from flowfs.content import Source
 from flowfs.errors import IsADirectory, NotFound, failure
 from flowfs.filesystem.places import Places
-from flowfs.filesystem.rendering import leaderboard_table, pretty_json, table_row
+from flowfs.filesystem.rendering import (
+    group_json,
+    leaderboard_table,
+    pretty_json,
+    table_row,
+)
 from flowfs.pool import map_all, results_of
 from flowfs.tree import Kind, Node
 
@@ -142,7 +147,7 @@ class Sources(Places):
         return self.catalog.refusal(self.group_id(node)) or b""
 
     def _group_json(self, node: Node) -> bytes:
-        return pretty_json(self.catalog.group(self.group_id(node)))
+        return group_json(self.catalog.group(self.group_id(node)))
 
     def _template(self, node: Node) -> bytes:
         declared = self.catalog.group(self.group_id(node)).get("parameters")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowfs.catalog import Catalog
-from flowfs.filesystem.rendering import pretty_json, table_row
+from flowfs.filesystem.rendering import group_json, table_row
 from flowfs.service.runs import ENDED_STATES
 
 __all__ = ["Tables"]
@@ -46,7 +46,7 @@ class Tables:
         with self._lock:
             known = self._handles.get(group_id)
         if known is None or known[0] is not group:
-            known = (group, len(pretty_json(group)))
+            known = (group, len(group_json(group)))
             with self._lock:
                 self._handles[group_id] = known
                 self._handles.move_to_end(group_id)
