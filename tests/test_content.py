@@ -23,6 +23,7 @@ from support import wait_until
 
 from flowfs.content import Content, Room, SharedFile, Source
 from flowfs.content.kept import Kept
+from flowfs.content.pace import Pace
 from flowfs.content.spans import Spans
 from flowfs.content.window import Window
 from flowfs.errors import BadReply, FlowError, NotFound
@@ -134,8 +135,8 @@ class TestReading:
             file.seek(5)
             assert file.read(5) == DATA[5:10]
         first, second = ranges(server)
-        assert (first or "").startswith("bytes=2000000-2")
-        assert (second or "").startswith("bytes=5-1")
+        assert first == "bytes=2000000-2065535"
+        assert second == "bytes=5-65540"
 
     def test_reading_on_after_a_jump_is_a_stream_again(
         self, server: StandIn, content: Content, make: Make
@@ -153,6 +154,47 @@ class TestReading:
             file.seek(100_000)
             assert file.read(10) == DATA[100_000:100_010]
         assert ranges(server) == [None]
+
+    def test_what_is_read_through_is_what_comes_sooner_than_a_request(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Pace, "worth", 1 << 20)
+        with content.open(make()) as file:
+            file.read(10)
+            for place in (1_000_000, 2_048_000):
+                file.seek(place)
+                assert file.read(10) == DATA[place : place + 10]
+            monkeypatch.setattr(Pace, "worth", 1 << 16)
+            file.seek(2_900_000)
+            assert file.read(10) == DATA[2_900_000:2_900_010]
+        first, second = ranges(server)
+        assert first is None
+        assert (second or "").startswith("bytes=2900000-")
+
+    def test_who_goes_on_to_jump_forward_by_a_little_gets_a_stream(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Pace, "worth", 1 << 18)
+        with content.open(make()) as file:
+            for place in range(100_000, 2_900_000, 200_000):
+                file.seek(place)
+                assert file.read(512) == DATA[place : place + 512]
+        asked = ranges(server)
+        assert len(asked) <= 4
+        assert asked[-1] is not None
+        assert asked[-1].endswith("-")
+
+    def test_several_reads_of_what_was_announced_are_one_request(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        with content.open(make()) as file:
+            file.seek(1_000_000)
+            file.wanted = 700_000
+            parts = [bytearray(300_000), bytearray(300_000), bytearray(100_000)]
+            assert [file.readinto(part) for part in parts] == [300_000, 300_000, 100_000]
+            assert b"".join(parts) == DATA[1_000_000:1_700_000]
+        assert ranges(server) == ["bytes=1000000-1699999"]
+        assert server.connections == 1
 
     def test_reading_at_or_beyond_the_end_is_empty(
         self, server: StandIn, content: Content, make: Make
@@ -213,6 +255,31 @@ class TestServersThatDiffer:
         with content.open(source) as file:
             file.seek(1_500_000)
             assert b"".join(iter(lambda: file.read(300_000), b"")) == DATA[1_500_000:]
+
+    def test_of_one_that_ignores_ranges_jumps_forward_are_read_through(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        server.on("GET", FILES, Reply(body=DATA, ranges=False))
+        with content.open(make()) as file:
+            for place in (500_000, 1_500_000, 2_900_000):
+                file.seek(place)
+                assert file.read(200_000) == DATA[place : place + 200_000]
+        assert len(ranges(server)) == 1
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_the_end_of_a_body_whose_length_nobody_says(
+        self, server: StandIn, content: Content, make: Make, known: bool
+    ) -> None:
+        source = make(DATA[:200_000])
+        if known:
+            assert content.size(source) == 200_000
+        server.on("GET", FILES, Reply(body=DATA[:200_000], chunked=True, ranges=False))
+        with content.open(source) as file:
+            file.seek(250_000)
+            assert file.read(10) == b""
+            file.seek(199_990)
+            assert file.read(100) == DATA[199_990:200_000]
+            assert file.read(100) == b""
 
     @pytest.mark.parametrize(
         ("span", "length"),
@@ -305,7 +372,8 @@ class TestServersThatDiffer:
         with content.open(make()) as file:
             start = file.read(1000)
             body = file._body
-            assert body is not None and body._plain is not None
+            assert body is not None
+            assert body._plain is not None
             real = body._plain.read
 
             def interrupted(*args: Any, **kwargs: Any) -> bytes:
@@ -976,6 +1044,24 @@ class TestSpans:
             assert spans.lacking(start, end) == len(lacking)
         ends = [last for _, last in listed if last <= start]
         assert spans.end_before(start) == max(ends, default=0)
+
+
+class TestPace:
+    def test_a_request_is_worth_the_bytes_that_come_in_its_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        pace = Pace()
+        assert pace.worth == 1 << 18  # nothing is known yet
+        pace.began(99.9)
+        assert pace.worth == pytest.approx(1e7)  # of a rate that is supposed
+        pace.came(4_000_000, 99.8)
+        assert pace.worth == pytest.approx(2e6)
+        pace.began(100.0)
+        assert pace.worth == 1 << 18
+        pace.began(0.0)
+        assert pace.worth == 1 << 26
 
 
 class TestWindow:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from standin import Reply, StandIn
 from world import Requests, World, counted
 
 from flowfs import FlowFileSystem, NotFound
+from flowfs.content.pace import Pace
 from flowfs.embedded import EmbeddedService
 
 
@@ -184,6 +188,18 @@ class Big:
         """The Range header of each request for the file."""
         return [a.headers.get("Range") for a in self.server.requests("GET", ".*/downloads/.*")]
 
+    def holding(self, data: bytes) -> str:
+        """The path of another file that has these bytes."""
+        run_id, file_id = self.server.routes.add_file(data)
+        return f"groups/group-1/runs/{run_id}/results/{file_id}"
+
+    def received(self) -> int:
+        """Bytes of all replies that were read so far."""
+        kinds = self.fs.catalog.service.session.statistics.document()
+        return sum(
+            figures["bytes_received"] for kind, figures in kinds.items() if "download" in kind
+        )
+
 
 @pytest.fixture
 def big() -> Iterator[Big]:
@@ -236,6 +252,65 @@ def test_a_jump_is_a_ranged_get(big: Big) -> None:
     (asked,) = big.asked()
     assert asked is not None
     assert asked.startswith("bytes=700000-")
+
+
+def test_a_jump_to_read_much_is_one_request_for_just_that(big: Big) -> None:
+    with big.fs.open(big.path) as file:
+        file.seek(10_000)
+        assert file.read(600_001) == DATA[10_000:610_001]
+        file.seek(400_000)
+        assert file.read(100_000) == DATA[400_000:500_000]
+    assert big.asked() == ["bytes=10000-610000", "bytes=400000-499999"]
+    assert big.server.connections == 1
+
+
+def test_what_ends_a_file_is_asked_for_no_further_than_it_goes(big: Big) -> None:
+    with big.fs.open(big.path) as file:
+        file.seek(-300_000, os.SEEK_END)
+        assert file.read() == DATA[-300_000:]
+        file.seek(-10, os.SEEK_END)
+        assert file.read(100) == DATA[-10:]
+    assert len(big.asked()) <= 3  # its size, and both
+
+
+def test_one_member_of_a_zip_costs_its_directory_and_itself(big: Big) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.bin", DATA[number : number + 200_000])
+    with (
+        big.fs.open(big.holding(packed.getvalue())) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        assert len(archive.namelist()) == 20
+        listing = big.received()
+        assert len(big.asked()) <= 3  # its size, its end, its directory
+        assert archive.read("11.bin") == DATA[11:200_011]
+    assert listing <= 3 << 16
+    assert big.received() - listing <= 200_000 + (2 << 18)
+    assert len(big.asked()) <= 6
+
+
+@pytest.mark.parametrize(("worth", "most"), [(1 << 18, 45), (1 << 22, 5)], ids=["near", "far"])
+def test_the_table_of_a_tar_is_read_through_where_a_request_would_take_longer(
+    big: Big, monkeypatch: pytest.MonkeyPatch, worth: int, most: int
+) -> None:
+    monkeypatch.setattr(Pace, "worth", worth)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for number in range(40):
+            member = tarfile.TarInfo(f"{number}.bin")
+            member.size = 600_000
+            archive.addfile(member, io.BytesIO(DATA[:600_000]))
+    with (
+        big.fs.open(big.holding(packed.getvalue())) as file,
+        tarfile.open(fileobj=file, mode="r:") as archive,
+    ):
+        assert archive.getnames() == [f"{number}.bin" for number in range(40)]
+        member = archive.extractfile("7.bin")
+        assert member is not None
+        assert member.read() == DATA[:600_000]
+    assert len(big.asked()) <= most
 
 
 def test_a_part_of_a_file_is_one_ranged_get(big: Big) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
+from flowfs.content.pace import Pace
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.content.store import Store
@@ -15,20 +18,22 @@ from flowfs.service.body import Body
 
 __all__ = ["Reader"]
 
-# A jump forward by less than this is read through: a request costs more.
-_READ_THROUGH = 1 << 18  # bytes
 # What a jump fetches at least; small reads that follow are served from it.
-_BLOCK = 1 << 17  # bytes
+_BLOCK = 1 << 16  # bytes
 _CHUNK = 1 << 20  # bytes
 _RESUMES = 3
+# Jumps forward, each worth reading through, after which the next one begins a stream.
+_STRIDES = 2
 
 
 class Reader(io.RawIOBase):
     """Reads one file.
 
     Reading from front to back is one request, whatever the sizes of the reads. A jump is a
-    request for a block at the new place; who reads on from there gets a stream again. A
-    stream that breaks is taken up where it broke, since the file cannot have changed.
+    request for what is wanted at the new place, or for a block; who reads on from there, or
+    goes on to jump forward by a little, gets a stream again. Jumps forward that take less than
+    a request are read through. A stream that breaks is taken up where it broke, since the file
+    cannot have changed.
 
     Parameters
     ----------
@@ -38,6 +43,12 @@ class Reader(io.RawIOBase):
         The file.
     spool : Spool, optional
         Its bytes, where it is kept whole.
+
+    Attributes
+    ----------
+    wanted : int
+        Bytes that whoever reads next wants in all, where that may be in several pieces: a jump
+        fetches so many with one request.
 
     Notes
     -----
@@ -49,11 +60,17 @@ class Reader(io.RawIOBase):
         self._store = store
         self._source = source
         self._spool = spool
+        self.wanted = 0
         self._position = 0
         self._body: Body | None = None
         self._body_at = 0
+        self._body_end: int | None = None  # None: that of the file
         self._block = b""
         self._block_at = 0
+        self._from_the_front = False  # the service sends all of it, whatever is asked for
+        self._jumped_to = 0
+        self._strides = 0
+        self._pace = Pace()
         self._failures = 0
 
     @property
@@ -92,13 +109,22 @@ class Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
-        if self.closed:
-            raise ValueError("read of a closed file")
         view = memoryview(buffer).cast("B")
-        data = self._some(len(view)) if len(view) else b""
-        view[: len(data)] = data
+        got = self._taken(len(view), lambda body: body.readinto(view))
+        if isinstance(got, bytes):
+            view[: len(got)] = got
+            got = len(got)
+        self._position += got
+        return got
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read some bytes, none at the end; by default all that are left."""
+        if size is None or size < 0:
+            return self.readall()
+        data = self._taken(size, lambda body: body.read(size))
+        assert isinstance(data, bytes)
         self._position += len(data)
-        return len(data)
+        return data
 
     def readall(self) -> bytes:
         """Read to the end."""
@@ -107,7 +133,32 @@ class Reader(io.RawIOBase):
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _some(self, size: int) -> bytes:
+    def _taken(self, size: int, take: Callable[[Body], bytes | int]) -> bytes | int:
+        """Return bytes that are here, or what `take` makes of a reply that is at the place."""
+        if self.closed:
+            raise ValueError("read of a closed file")
+        while True:
+            there = self._there(size)
+            if there is not None:
+                return there
+            try:
+                body = self._at_the_place(size)
+                if body is not None:
+                    return self._streamed(body, take)
+                if not self._block:
+                    return b""  # it ends before, as nobody knew
+            except FlowError as error:
+                self._drop_body()
+                # A file that is gone, or a refusal, does not get better by asking again.
+                if not isinstance(error, BadReply) or error.status is not None:
+                    raise
+                self._failures += 1
+                if self._failures > _RESUMES:
+                    raise
+
+    def _there(self, size: int) -> bytes | None:
+        if size == 0:
+            return b""
         if self._spool is not None:
             return self._spool.read(self._position, size)
         small = self._store.small(self._source)
@@ -119,52 +170,74 @@ class Reader(io.RawIOBase):
         within = self._position - self._block_at
         if 0 <= within < len(self._block):
             return self._block[within : within + size]
-        while True:
-            try:
-                return self._streamed(size)
-            except FlowError as error:
-                self._drop_body()
-                # A file that is gone, or a refusal, does not get better by asking again.
-                if not isinstance(error, BadReply) or error.status is not None:
-                    raise
-                self._failures += 1
-                if self._failures > _RESUMES:
-                    raise
+        return None
 
-    def _streamed(self, size: int) -> bytes:
-        ahead = self._position - self._body_at
-        # An interrupt closes a body.
-        if self._body is None or self._body.closed or not 0 <= ahead <= _READ_THROUGH:
-            self._drop_body()
-            follows = self._block and self._position == self._block_at + len(self._block)
-            if self._position == 0 or follows:
-                self._body = self._store.fetch(self._source, self._position)
-                self._body_at = self._body.start if self._body.length != 0 else self._position
-                if self._position == 0:
-                    small = self._store.take_small(self._source, self._body)
-                    if small is not None:
-                        self._drop_body()
-                        return small[:size]
-            else:
-                end = self._position + max(size, _BLOCK)
-                self._block = self._store.read(self._source, self._position, end)
-                self._block_at = self._position
-                return self._block[:size]
+    def _at_the_place(self, size: int) -> Body | None:
+        """Return a reply whose next byte is the one wanted; None: it is in a block by now."""
+        wanted, self.wanted = self.wanted or size, 0
+        position, ahead = self._position, self._position - self._body_at
+        if self._body is not None and not self._body.closed:  # an interrupt closes a body
+            within = self._body_end is None or position < self._body_end
+            if within and ahead >= 0 and (ahead <= self._pace.worth or self._from_the_front):
+                return self._passed(self._body)
+        self._drop_body()
+        follows = position in (0, self._body_at, self._block_at + len(self._block))
+        near = 0 <= position - self._jumped_to <= self._pace.worth
+        self._strides = self._strides + 1 if near else 0
+        self._jumped_to = position
+        if follows or self._from_the_front or self._strides > _STRIDES:
+            return self._opened(None)
+        known = self._store.known_size(self._source)
+        if known is not None:
+            wanted = min(wanted, known - position)
+        if wanted >= _BLOCK:
+            return self._opened(position + wanted)
+        # Who reads the end reads what is before it next: the table of contents of a zip file.
+        start = position if known is None else max(0, min(position, known - _BLOCK))
+        since = time.monotonic()
+        self._block = self._store.read(self._source, start, start + _BLOCK)
+        self._block_at = start
+        self._pace.began(since)
+        return None
+
+    def _opened(self, end: int | None) -> Body | None:
+        position = self._position
+        since = time.monotonic()
+        body = self._body = self._store.fetch(self._source, position, end)
+        self._pace.began(since)
+        self._body_at = body.start if body.length != 0 else position
+        self._from_the_front = self._body_at < position
+        self._body_end = None if self._from_the_front else end
+        small = self._store.take_small(self._source, body) if position == 0 else None
+        if small is None:
+            return self._passed(body)
+        self._drop_body()
+        self._block, self._block_at = small, 0
+        return None
+
+    def _passed(self, body: Body) -> Body:
+        """Read a reply as far as the place that is wanted, or to its end."""
         while self._body_at < self._position:
-            passed = len(self._body.read(min(self._position - self._body_at, _CHUNK)))
+            since = time.monotonic()
+            passed = len(body.read(min(self._position - self._body_at, _CHUNK)))
             if not passed:
-                return b""
+                break
             self._body_at += passed
-        data = self._body.read(size)
-        self._body_at += len(data)
-        if data:
+            self._pace.came(passed, since)
+        return body
+
+    def _streamed(self, body: Body, take: Callable[[Body], bytes | int]) -> bytes | int:
+        since = time.monotonic()
+        got = take(body)
+        count = got if isinstance(got, int) else len(got)
+        self._body_at += count
+        if count:
+            self._pace.came(count, since)
             self._failures = 0
         elif self._position < (self._store.known_size(self._source) or 0):
             # A reply that does not say its length ends unnoticed.
-            raise failure(
-                BadReply, f"the reply broke off after {self._position} bytes", self._body.name
-            )
-        return data
+            raise failure(BadReply, f"the reply broke off after {self._body_at} bytes", body.name)
+        return got
 
     def _drop_body(self) -> None:
         if self._body is not None:

@@ -56,6 +56,10 @@ class NamedReader(io.RawIOBase):
         with self._naming():
             return self._reader.seek(offset, whence)
 
+    def expect(self, size: int) -> None:
+        """Tell how many bytes are wanted in all by what is read next."""
+        self._reader.wanted = size
+
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
         with self._naming():
@@ -108,6 +112,12 @@ class ResultFile(io.BufferedReader):
     def size(self) -> int:
         """Bytes in the file."""
         return self.raw.size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes; by default all that are left."""
+        # The buffer asks for blocks of its own size, whatever it is that is read.
+        self.raw.expect(max(size or 0, 0))
+        return super().read(size)
 
 
 class GeneratedFile(io.BytesIO):
