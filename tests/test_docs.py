@@ -160,6 +160,7 @@ def test_every_error_of_the_readme_is_public() -> None:
 LAYERS = [
     {"errors", "__init__"},
     {"service"},
+    {"disk"},
     {"names", "arguments", "pool"},
     {"tree"},
     {"catalog", "content"},

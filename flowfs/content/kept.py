@@ -6,11 +6,13 @@ import contextlib
 import errno
 import os
 import threading
-from typing import IO
+from collections.abc import Callable
 
 from flowfs.content.fetching import Fetch, Fetching
+from flowfs.content.room import Scratch
 from flowfs.content.shelf import Shelf
 from flowfs.content.spans import Spans
+from flowfs.disk import CachedFile
 from flowfs.errors import FlowError, again
 
 __all__ = ["Kept"]
@@ -26,7 +28,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 class Kept:
-    """Bytes of one file in a temporary file, fetched as far as they are asked for.
+    """Bytes of one file on disk, fetched as far as they are asked for.
 
     Parameters
     ----------
@@ -36,6 +38,9 @@ class Kept:
         Bytes in the file.
     shelf : Shelf
         What says how much may be kept.
+    open_file : callable, optional
+        Opens the file that they are kept in, which others may have filled, in this process or
+        another; by default it is a temporary one.
 
     Attributes
     ----------
@@ -51,22 +56,30 @@ class Kept:
     for small parts between others.
     """
 
-    def __init__(self, fetching: Fetching, size: int, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        fetching: Fetching,
+        size: int,
+        shelf: Shelf,
+        open_file: Callable[[], CachedFile | Scratch] | None = None,
+    ) -> None:
         self.users = 0
         self.held = 0
         self._fetching = fetching
         self._size = size
         self._shelf = shelf
         self._lock = threading.Lock()
-        self._file: IO[bytes] | None = None
-        self._spans = Spans()
+        self._open_file = open_file or (lambda: Scratch(shelf.room))
+        self._file: CachedFile | Scratch | None = None
+        self._number: int | None = None
+        self._spans = Spans()  # what is there, as far as it is known to be good
         self._fetches: list[Fetch] = []
         self._full = False
 
     @property
     def worth_keeping(self) -> bool:
         """Whether there is anything, and more can come."""
-        return self.held > 0 and not self._full
+        return bool(self._spans) and not self._full
 
     def read(self, start: int, size: int) -> bytes | None:
         """Return the bytes from `start` on, fewer than `size` only at the end of the file.
@@ -86,7 +99,7 @@ class Kept:
             return self._read(start, min(start + size, self._size))
         except FlowError:
             raise
-        except OSError:  # of the temporary file, whose bytes the service has as well
+        except OSError:  # of the file here, whose bytes the service has as well
             self._full = True
             return None
 
@@ -95,29 +108,53 @@ class Kept:
         try:
             while True:
                 with self._lock:
+                    file = self._opened()
                     missing = self._spans.missing(start, end)
                     if missing is None:
                         break
-                    if joined is not None and joined.error is not None:
-                        raise again(joined.error)
-                    if self._full:
-                        return None
-                    fetch = self._fetch_for(missing, end)
-                    if joined is not None and joined is not fetch:
-                        joined.pass_on()
-                    joined = fetch
-                    arrival = fetch.take(end)
+                    claimed = file.claims(missing)
+                    if not claimed:
+                        if joined is not None and joined.error is not None:
+                            raise again(joined.error)
+                        if self._full:
+                            return None
+                        fetch = self._fetch_for(missing, end)
+                        if joined is not None and joined is not fetch:
+                            joined.pass_on()
+                        joined = fetch
+                        arrival = fetch.take(end)
+                if claimed:
+                    self._take_in(file, file.verify(missing, end))
+                    continue
                 if arrival is not None:
                     arrival.wait()
                     continue
                 fetched = self._run(fetch, missing, end)
                 if len(fetched) == end - missing:
-                    return self._stored(start, missing) + fetched if start < missing else fetched
+                    before = self._stored(file, start, missing)
+                    return before + fetched if before else fetched
         finally:
             if joined is not None:
                 with self._lock:
                     joined.pass_on()  # it may have been one's own turn
-        return self._stored(start, end)
+        return self._stored(file, start, end)
+
+    def _opened(self) -> CachedFile | Scratch:
+        """Return the file; the lock is held."""
+        if self._file is None:
+            file = self._open_file()
+            if file.number != self._number:  # it has been removed since, and begun anew
+                self._spans = Spans()
+                self._number = file.number
+            self._file = file
+        return self._file
+
+    def _take_in(self, file: CachedFile | Scratch, spans: list[tuple[int, int]]) -> None:
+        """Note what others have written, and is good."""
+        with self._lock:
+            if self._file is file:
+                for start, end in spans:
+                    self._spans.add(start, end)
 
     def _fetch_for(self, missing: int, end: int) -> Fetch:
         """Return what brings a byte that is not there: what is under way, or something new."""
@@ -169,32 +206,26 @@ class Kept:
             return True
         if self._full or not self._shelf.reserve(self, lacking):
             return False
-        written = 0
         try:
             with self._lock:
-                if self._file is None:
-                    self._file = self._shelf.room.file()
-            view = memoryview(data)
-            while written < len(data):
-                written += os.pwrite(self._file.fileno(), view[written:], start + written)
+                file = self._opened()
+            file.write(start, data)
         except OSError:  # no disk is so full that nothing could be read any more
             self._shelf.charge(self, -lacking)
             return False
         with self._lock:
-            twice = lacking - self._spans.add(start, end)
+            new = self._spans.add(start, end) if self._file is file else 0
+            twice = lacking - new
         if twice:
             self._shelf.charge(self, -twice)
         return True
 
-    def _stored(self, start: int, end: int) -> bytes:
-        if start >= end:
-            return b""
-        assert self._file is not None
+    def _stored(self, file: CachedFile | Scratch, start: int, end: int) -> bytes:
         pieces = []
         while start < end:
-            piece = os.pread(self._file.fileno(), end - start, start)
+            piece = os.pread(file.fd, end - start, start)
             if not piece:
-                raise OSError(errno.EIO, "a temporary file has been cut off")
+                raise OSError(errno.EIO, "a file in the cache has been cut off")
             pieces.append(piece)
             start += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -205,10 +236,13 @@ class Kept:
         fetch.close()
 
     def rest(self) -> None:
-        """Close the replies that are open and that nobody reads now."""
+        """Close the replies that are open and that nobody reads now, and the file."""
         with self._lock:
             for fetch in [one for one in self._fetches if not one.busy]:
                 self._end(fetch)
+            # Who reads it just now holds it until he is done.
+            if self._file is not None and self._file.lasting and not self.users:
+                self._file = None
 
     def close(self) -> None:
         """Drop the bytes."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from typing import IO
 
 from flowfs.errors import FlowError, failure
 
-__all__ = ["Room", "no_room"]
+__all__ = ["Room", "Scratch", "no_room"]
+
+_numbers = itertools.count(1)
 
 
 class Room:
@@ -52,6 +55,55 @@ class Room:
         Nothing is held back in memory: what was written without an error is there.
         """
         return tempfile.TemporaryFile(prefix="flowfs-", dir=self.directory, buffering=0)
+
+
+class Scratch:
+    """A temporary file for some of the bytes of another; of this process alone.
+
+    Parameters
+    ----------
+    room : Room
+        Where it is made.
+
+    Attributes
+    ----------
+    lasting : bool
+        Whether it is there again after it was closed.
+    fd : int
+        Its descriptor.
+    number : int
+        Tells it from every other.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made (now).
+    """
+
+    lasting = False
+
+    def __init__(self, room: Room) -> None:
+        self._file = room.file()
+        self.fd = self._file.fileno()
+        self.number = next(_numbers)
+
+    def claims(self, place: int) -> bool:
+        """Tell whether somebody else says that a byte is there: nobody does."""
+        return False
+
+    def verify(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return spans that somebody else has written: none."""
+        return []
+
+    def write(self, start: int, data: bytes) -> None:
+        """Write bytes; OSError if they cannot be written."""
+        view, written = memoryview(data), 0
+        while written < len(data):
+            written += os.pwrite(self.fd, view[written:], start + written)
+
+    def close(self) -> None:
+        """Close it; its bytes are gone."""
+        self._file.close()
 
 
 def no_room(error: OSError, name: str | None) -> FlowError:

@@ -51,5 +51,8 @@ class Spans:
         at = bisect_right(self._ends, number)
         return self._ends[at - 1] if at else 0
 
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(list(zip(self._starts, self._ends, strict=True)))

@@ -1,0 +1,158 @@
+"""Archives: kept whole or not at all, since no two replies are alike."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Callable
+
+from flowfs.disk.allowance import Allowance
+from flowfs.disk.files import held
+from flowfs.disk.journal import Journal, birth, record
+
+__all__ = ["CachedArchive", "Draft"]
+
+_PIECE = 1 << 20  # bytes that have a checksum of their own
+
+
+class CachedArchive:
+    """An archive that is there, every byte of it as it was written.
+
+    Parameters
+    ----------
+    path : str
+        Where.
+    verified : int, optional
+        Number of the archive that was found good before: it is not looked through again.
+
+    Attributes
+    ----------
+    fd : int
+        Of the bytes.
+    size : int
+        How many.
+    number : int
+        Tells it from every other archive.
+
+    Raises
+    ------
+    OSError
+        If it is not there, or not good.
+    """
+
+    def __init__(self, path: str, verified: int | None = None) -> None:
+        self.fd = held(path)
+        self.size = os.fstat(self.fd).st_size
+        journal = Journal(os.open(path + ".j", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        if journal.number is None:
+            raise OSError("is no journal")
+        self.number = journal.number
+        at = 0
+        for one in journal.news():
+            if one.start != at or not at <= one.end <= at + _PIECE:
+                raise OSError("is no whole archive")
+            if journal.number != verified:
+                data = os.pread(self.fd, one.end - at, at)
+                if len(data) != one.end - at or zlib.crc32(data) != one.checksum:
+                    raise OSError("has been damaged")
+            at = one.end
+        if at != self.size:
+            raise OSError("is no whole archive")
+        with contextlib.suppress(OSError):
+            os.utime(self.fd)  # it is used now
+
+    def close(self) -> None:
+        """Do nothing: it is closed when nobody refers to it, who may be reading it, any more."""
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+class Draft:
+    """An archive that is on its way; nobody else finds it before it is whole.
+
+    Parameters
+    ----------
+    path : str
+        Where it is to be.
+    allowance : Allowance
+        What counts the bytes.
+    directory : callable
+        Makes the directory that it is to be in.
+
+    Attributes
+    ----------
+    fd, number : int
+        As of the archive that it becomes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be begun.
+    """
+
+    def __init__(self, path: str, allowance: Allowance, directory: Callable[[], None]) -> None:
+        self.number = int.from_bytes(os.urandom(8), "little")
+        self._path = path
+        self._part = f"{path}.{self.number:016x}.part"
+        self._allowance = allowance
+        self._journal = [birth(self.number)]
+        self._at = self._start = 0
+        self._checksum = 0
+        self._owner = os.getpid()
+        self.fd = held(self._part, directory)
+
+    def write(self, start: int, data: bytes) -> None:
+        """Add bytes, each behind the last. There is room for them, whatever else has to go.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        assert start == self._at
+        self._allowance.take(len(data))
+        view = memoryview(data)
+        while view:
+            piece = view[: _PIECE - (self._at - self._start)]
+            written = 0
+            while written < len(piece):
+                written += os.pwrite(self.fd, piece[written:], self._at + written)
+            self._checksum = zlib.crc32(piece, self._checksum)
+            self._at += len(piece)
+            if self._at - self._start == _PIECE:
+                self._record()
+            view = view[len(piece) :]
+
+    def _record(self) -> None:
+        self._journal.append(record(self._start, self._at, self._checksum))
+        self._start, self._checksum = self._at, 0
+
+    def finish(self) -> None:
+        """Let others find it: it is whole.
+
+        Raises
+        ------
+        OSError
+            If that is not possible.
+        """
+        if self._at > self._start:
+            self._record()
+        told = self._part + ".j"
+        with open(told, "xb") as file:
+            file.write(b"".join(self._journal))
+        os.rename(told, self._path + ".j")
+        os.rename(self._part, self._path)
+        self._part = ""
+
+    def close(self) -> None:
+        """Do nothing: it is closed when nobody refers to it, who may be reading it, any more."""
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            if self._part and os.getpid() == self._owner:  # and no fork of it
+                with contextlib.suppress(OSError):
+                    os.unlink(self._part)
+            os.close(self.fd)

@@ -1,0 +1,101 @@
+"""Where the cache is: whose directory, and which names things have in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from flowfs.errors import AccessDenied, FlowError, NotADirectory, failure
+
+__all__ = ["claim", "default_place", "digest", "private"]
+
+# What another version would not understand has another name.
+_NAME = "flowfs-v1"
+
+# Tells programs that make backups to pass by; see https://bford.info/cachedir/
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n"
+
+
+def default_place() -> str:
+    """Return where caches are unless told otherwise: as the XDG base directories have it."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "flowfs")
+
+
+def claim(place: str) -> str:
+    """Return the directory of flowfs's own in a place; both are made if they are missing.
+
+    It is readable by its owner alone; what is wider is narrowed.
+
+    Raises
+    ------
+    FlowError
+        If it is not to be had, or others could put something in its place; the message says
+        what to do.
+    """
+    root = os.path.join(place, _NAME)
+    try:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        status = os.stat(place)
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            raise failure(
+                AccessDenied,
+                "everybody can write there: 'chmod o-w' it, or take another cache_dir",
+                place,
+            )
+        private(root)
+    except FlowError:
+        raise
+    except OSError as error:
+        raise failure(
+            FlowError,
+            f"cannot keep anything there: {error.strerror}; "
+            "cache_dir must be a directory in which files can be made",
+            place,
+            errno=error.errno,
+        ) from None
+    with contextlib.suppress(OSError), open(os.path.join(root, "CACHEDIR.TAG"), "xb") as file:
+        file.write(_TAG)
+    return root
+
+
+def private(directory: str) -> None:
+    """Make a directory that only its owner can look into; one that is there must be so.
+
+    Raises
+    ------
+    FlowError
+        If it is somebody else's, or no directory.
+    OSError
+        If it cannot be made.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        link = stat.S_ISLNK(status.st_mode)
+        raise failure(
+            NotADirectory,
+            f"is {'a link' if link else 'no directory'}: remove it, or take another cache_dir",
+            directory,
+        )
+    if status.st_uid != os.geteuid():
+        raise failure(
+            AccessDenied,
+            f"belongs to another user ({status.st_uid}): take another cache_dir",
+            directory,
+        )
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        os.chmod(directory, 0o700)
+
+
+def digest(*parts: str | Sequence[str]) -> str:
+    """Return a name for what is never to be read from a name, or would not be one."""
+    document = json.dumps(parts, ensure_ascii=True).encode()
+    return blake2b(document, digest_size=16, person=b"flowfs").hexdigest()
