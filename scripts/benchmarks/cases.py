@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import importing
+from benchmarks import importing, reading
 from benchmarks.case import Case
 
 __all__ = ["CASES"]
 
 CASES: list[Case] = [
+    *reading.CASES,
     importing.CASE,
 ]
