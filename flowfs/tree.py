@@ -8,8 +8,10 @@ segment, ``{output...}`` all that are left. Whoever reads or lists a place looks
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 
 from flowfs.errors import NotADirectory, NotFound, failure
 from flowfs.names import from_name
@@ -28,9 +30,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
-    """What is at a place.
+    """What is at a place; there is one of each.
 
     Attributes
     ----------
@@ -178,8 +180,7 @@ _GRAMMAR = _grow()
 RESERVED_RUN_NAMES = frozenset({"new", "new.error"})
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A place in the tree that a path names.
 
     Attributes
@@ -223,11 +224,12 @@ class Node:
 
     def child(self, name: str) -> Node:
         """Return the place `name` in this directory, named under the path asked for."""
-        return replace(parse(join(self.path, name)), asked=join(self.asked, name))
+        node = parse(f"{self.path}/{name}" if self.path else name)
+        return node if self.asked == self.path else node._replace(asked=join(self.asked, name))
 
     def reached_as(self, asked: str) -> Node:
         """Return this place as one that was asked for under another path."""
-        return replace(self, asked=asked)
+        return self if asked == self.asked else self._replace(asked=asked)
 
 
 def in_run(node: Node) -> bool:
@@ -248,12 +250,22 @@ def normalize(path: str) -> str:
     NotFound
         If it has a ``..`` segment or a NUL: nothing in the tree has such a name.
     """
-    segments = [segment for segment in path.split("/") if segment not in ("", ".")]
+    return "/".join(_segments(path))
+
+
+def _segments(path: str) -> list[str]:
+    segments = path.split("/")
+    if "" in segments or "." in segments:
+        segments = [segment for segment in segments if segment not in ("", ".")]
     if ".." in segments or "\0" in path:
         raise failure(NotFound, "no such place: a path has no '..' and no NUL", path)
-    return "/".join(segments)
+    return segments
 
 
+_PARSED = 4096  # paths of which it is kept what they mean: some 3 MiB
+
+
+@lru_cache(_PARSED)
 def parse(path: str) -> Node:
     """Find the place that a path names, by its form alone.
 
@@ -274,8 +286,8 @@ def parse(path: str) -> Node:
     NotADirectory
         If the path goes on below a file.
     """
-    path = normalize(path)
-    segments = path.split("/") if path else []
+    segments = _segments(path)
+    path = "/".join(segments)
     step = _GRAMMAR
     names: dict[str, str] = {}
     for index, segment in enumerate(segments):
@@ -305,7 +317,7 @@ def parse(path: str) -> Node:
 
 def in_status(node: Node) -> bool:
     """Tell whether a place is of the program itself, which a mount has in its own root."""
-    return node.path.split("/")[0] == _STATUS
+    return node.path.partition("/")[0] == _STATUS
 
 
 def child_kinds(node: Node) -> Iterator[tuple[str, Kind]]:

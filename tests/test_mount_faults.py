@@ -44,7 +44,7 @@ class Asking:
         """Ask where nobody answers; return whether a request was made."""
         made = False
         try:
-            with self.lapses.bounding(thread, path):
+            with self.lapses.bounding(lambda: thread, path):
                 refusal = self.session.underway.refusal
                 if refusal is not None:
                     raise refusal
@@ -55,7 +55,7 @@ class Asking:
 
     def asks(self, thread: int, path: str) -> bool:
         """Return whether a request would be made."""
-        with self.lapses.bounding(thread, path):
+        with self.lapses.bounding(lambda: thread, path):
             return self.session.underway.refusal is None
 
 
@@ -114,7 +114,7 @@ def test_a_change_that_succeeds_ends_it(asking: Asking, clock: Clock) -> None:
 
 
 def test_a_refusal_or_what_is_not_there_is_an_answer(asking: Asking, clock: Clock) -> None:
-    with pytest.raises(NotFound), asking.lapses.bounding(7, "groups/G"):
+    with pytest.raises(NotFound), asking.lapses.bounding(lambda: 7, "groups/G"):
         raise failure(NotFound, "no such group", "groups/G", status=404)
     assert asking.asks(7, "groups/G")
 

@@ -184,5 +184,7 @@ class Handles:
 
         fstat reaches a file system as a question about the path, without the handle.
         """
+        if path not in self._by_path:
+            return None
         sizes = [handle.size for handle in self.at(path) if handle.size is not None]
         return sizes[-1] if sizes else None

@@ -6,8 +6,10 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from flowfs.errors import BadReply, ConnectionFailed, DeadlineExceeded, FlowError
 from flowfs.service import Session
@@ -54,20 +56,32 @@ class Lapses:
         self._lock = threading.Lock()
         # By thread, and by place.
         self._lapses: OrderedDict[int | str, _Lapse] = OrderedDict()
+        self._until = 0.0  # when the last of them is over
 
-    @contextlib.contextmanager
-    def bounding(self, thread: int, path: str) -> Iterator[None]:
+    def bounding(self, thread: Callable[[], int], path: str) -> AbstractContextManager[None]:
         """Look at a place of the tree, for a thread of a program, within the ``with`` block.
 
         What it asks the service for fails at once, as it failed before, if that was just now.
 
         Parameters
         ----------
-        thread : int
-            Who asks; 0: not known.
+        thread : callable
+            Returns who asks; 0: not known. Called only where nothing goes on as usual.
         path : str
             Which place.
         """
+        if time.monotonic() < self._until:
+            return self._bounding(thread(), path)
+        return _Watched(self, thread, path)
+
+    def _failed(self, thread: int, path: str, error: FlowError) -> None:
+        """Take note of what failed where nothing had before."""
+        self._note(path, path, error, 1)
+        if thread:
+            self._note(thread, path, error, 1)
+
+    @contextlib.contextmanager
+    def _bounding(self, thread: int, path: str) -> Iterator[None]:
         lapse, same = self._recent(thread), self._recent(path)
         if lapse is not None and (lapse.count >= _ENOUGH or _on_one_way(lapse.path, path)):
             same = lapse
@@ -85,8 +99,6 @@ class Lapses:
             raise
 
     def _recent(self, key: int | str) -> _Lapse | None:
-        if not self._lapses:  # as nearly always
-            return None
         with self._lock:
             lapse = self._lapses.get(key)
         if (
@@ -100,10 +112,30 @@ class Lapses:
     def _note(self, key: int | str, path: str, error: FlowError, count: int) -> None:
         with self._lock:
             changes = self._session.underway.changes
-            self._lapses[key] = _Lapse(error, time.monotonic(), changes, path, count)
+            now = time.monotonic()
+            self._lapses[key] = _Lapse(error, now, changes, path, count)
+            self._until = now + _LAST
             self._lapses.move_to_end(key)
             if len(self._lapses) > _BOUND:
                 self._lapses.popitem(last=False)
+
+
+class _Watched:
+    """A look at a place while there are no lapses, as nearly always: of few steps."""
+
+    __slots__ = ("_lapses", "_path", "_thread")
+
+    def __init__(self, lapses: Lapses, thread: Callable[[], int], path: str) -> None:
+        self._lapses = lapses
+        self._thread = thread
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: Any) -> None:
+        if isinstance(error, FlowError) and _no_answer(error):
+            self._lapses._failed(self._thread(), self._path, error)
 
 
 def _on_one_way(one: str, other: str) -> bool:

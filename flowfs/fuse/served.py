@@ -133,15 +133,18 @@ class Served:
         """Return the place that the kernel's path names, hidden or not."""
         if path is None:
             raise failure(NotFound, "the file has been removed")
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise failure(InvalidArguments, "the name is no UTF-8", ascii(path)) from None
+        if not path.isascii():
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise failure(InvalidArguments, "the name is no UTF-8", ascii(path)) from None
         return self._entries.resolve(self._in_tree(path))
 
     def _in_tree(self, path: str) -> str:
         """Return the path in the tree of a path on the mount."""
         path = path.strip("/")
+        if not self._root:
+            return path
         # What the program tells of itself is in the root of whatever is mounted.
         return path if path.partition("/")[0] == ".flowfs" else join(self._root, path)
 
@@ -157,7 +160,7 @@ class Served:
 
     def _bounded(self, path: str) -> AbstractContextManager[None]:
         """Look at a place for the caller, who does not wait for it twice."""
-        return self._lapses.bounding(self._caller(), path)
+        return self._lapses.bounding(self._caller, path)
 
     def _visible(self, path: str | None) -> Node:
         node = self._place(path)

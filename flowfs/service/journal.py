@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -33,6 +32,18 @@ _NO_NEWS = frozenset(
 _spoken_for: ContextVar[bool] = ContextVar("spoken_for", default=False)
 
 
+class _SpokenFor:
+    """Around each operation of a mount, so of few steps."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _spoken_for.set(True)
+
+    def __exit__(self, *error: object) -> None:
+        _spoken_for.reset(self._before)
+
+
 @dataclass
 class _Line:
     what: tuple[str, str, str, str]  # operation, path, errno's name, message
@@ -55,14 +66,9 @@ class Journal:
         self._lines: deque[_Line] = deque(maxlen=_LINES)
 
     @staticmethod
-    @contextlib.contextmanager
-    def spoken_for() -> Iterator[None]:
+    def spoken_for() -> AbstractContextManager[None]:
         """Leave what is raised within to whoever does this: :meth:`failed` records nothing."""
-        before = _spoken_for.set(True)
-        try:
-            yield
-        finally:
-            _spoken_for.reset(before)
+        return _SpokenFor()
 
     def failed(self, operation: str, path: str, error: OSError) -> None:
         """Record an error of the service, unless the one who asked does so."""
