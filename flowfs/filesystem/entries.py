@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from flowfs import tree
-from flowfs.catalog import FileRecord, RunRecord, timestamp
+from flowfs.catalog import Catalog, FileRecord, RunRecord, timestamp
+from flowfs.content import Content
 from flowfs.errors import NotFound
+from flowfs.filesystem.ahead import Ahead
 from flowfs.filesystem.places import Entry
 from flowfs.filesystem.sources import Sources
 from flowfs.names import to_name
@@ -23,6 +25,16 @@ __all__ = ["Entries", "Entry"]
 class Entries(Sources):
     """The tree of one service: its places, their entries, and their bytes.
 
+    Parameters
+    ----------
+    catalog, content, workers
+        As :class:`~flowfs.filesystem.places.Places` has them.
+
+    Attributes
+    ----------
+    ahead : Ahead
+        Fetches what will be looked at next; to be told what is.
+
     Notes
     -----
     An entry is fsspec's: ``name`` (as asked for), ``type``, ``size`` (bytes or None), and
@@ -30,6 +42,10 @@ class Entries(Sources):
     the domain), ``id``, ``state``, ``title``, ``stored`` (the service's name of an upload),
     ``islink`` and ``target``.
     """
+
+    def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
+        super().__init__(catalog, content, workers)
+        self.ahead = Ahead(catalog, content, workers)
 
     def entry(self, node: Node, *, ask: bool = True) -> Entry:
         """Return the entry of a place.

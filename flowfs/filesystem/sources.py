@@ -18,9 +18,18 @@ from flowfs.filesystem.rendering import (
     table_row,
 )
 from flowfs.pool import map_all, results_of
+from flowfs.service import FlowService
 from flowfs.tree import Kind, Node
 
-__all__ = ["Sources"]
+__all__ = ["Sources", "source_in_run"]
+
+
+def source_in_run(service: FlowService, run_id: str, file_id: str) -> Source:
+    """Return where the bytes of a run's result file come from."""
+    return Source(
+        ("run", run_id, file_id),
+        lambda range: service.runs.get_result_file(run_id, file_id, range=range),
+    )
 
 
 class Sources(Places):
@@ -59,11 +68,7 @@ class Sources(Places):
                 lambda range: service.uploads.get_file(group_id, file_id, range=range),
             )
         if "run" in node.names:
-            run_id = self.run_id(node)
-            return Source(
-                ("run", run_id, file_id),
-                lambda range: service.runs.get_result_file(run_id, file_id, range=range),
-            )
+            return source_in_run(service, self.run_id(node), file_id)
         workflow_id = self._id(node, "workflow")
         return Source(
             ("workflow", workflow_id, file_id),

@@ -45,6 +45,8 @@ class Looking(Served):
         if draft is not None and draft.size is not None:
             entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
             return self._attributes.of(node, entry)
+        if node.kind is not tree.RUN:  # of which its directory has told all
+            self._entries.ahead.looked(node)
         try:
             with self._bounded(node.path):
                 entry = self._entries.entry(node)
@@ -68,6 +70,7 @@ class Looking(Served):
         above = self._place(posixpath.dirname(path or "/"))
         listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         names = set()
+        self._entries.ahead.looked(node)
         children, new = self._children(node)
         for entry in children:
             name = entry["name"].rpartition("/")[2]

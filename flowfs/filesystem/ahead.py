@@ -1,0 +1,213 @@
+"""What will be looked at next is fetched ahead of whoever goes from run to run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from flowfs import tree
+from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files
+from flowfs.content import Content
+from flowfs.errors import NotFound
+from flowfs.filesystem.errands import Errands
+from flowfs.filesystem.orders import Order, orders_of
+from flowfs.filesystem.sources import source_in_run
+from flowfs.filesystem.walking import Files, Stop, Walk
+from flowfs.names import from_name
+from flowfs.service.asking import ahead
+from flowfs.tree import Node
+
+__all__ = ["Ahead"]
+
+_MOST = 64  # requests ahead of who walks; what they bring along is 4 MiB at most
+_EACH = 4  # requests ahead for each thread that makes them
+_WALKS = 4  # that go on at the same time
+_MOMENT = 2.0  # seconds after which who has not gone on is followed no more
+_REST = 5.0  # seconds without requests ahead after one that failed
+_LISTINGS = 4  # whose orders are kept
+
+
+class Ahead:
+    """Notices who goes from run to run, and fetches what they will look at next.
+
+    One run, or runs here and there, fetch nothing. Who goes from a run to the next one, in the
+    order of the listing or by name, has the handles of those that follow fetched ahead, a few
+    at first and more as they go on; who looks at a second file of a run, the sizes of the
+    others, with which small files come along; who does so run after run, those of the
+    next runs too. Where nobody goes on, nothing more is asked for.
+
+    Never waits, never fails: what cannot be had is asked for by whoever needs it. Requests of
+    those who wait are not held up: there is a connection left for them, and one that was begun
+    ahead is theirs when they come to need it. Thread-safe.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        What is known of runs.
+    content : Content
+        What is known of files.
+    connections : int
+        Connections that are kept; requests ahead have all but one.
+
+    Attributes
+    ----------
+    number : callable, optional
+        Returns the inode of a run, by ids of group and run; set by a mount, whose large
+        directories some programs go through in the order of these.
+    """
+
+    def __init__(self, catalog: Catalog, content: Content, connections: int) -> None:
+        self._catalog = catalog
+        self._content = content
+        self._most = min(_MOST, _EACH * (connections - 1))
+        self._errands = Errands(connections - 1)
+        self.number: Callable[[str, str], int] | None = None
+        self._lock = threading.Lock()
+        self._walks: list[Walk] = []  # the latest first
+        self._last: tuple[str, str] | None = None  # group and run, as the path has them
+        self._orders: deque[tuple[Mapping[str, RunRecord], list[Order]]] = deque(maxlen=_LISTINGS)
+        self._rests_until = 0.0
+        self._pace = 0.0  # seconds that the last errand took
+
+    def looked(self, node: Node) -> None:
+        """Take note that somebody is about to look into a run, at this place or below it."""
+        names = node.names
+        if "run" not in names or node.kind.link or self._most < 1:
+            return
+        here = (names["group"], names["run"])
+        is_file = node.kind is tree.RESULT or node.kind is tree.OUTPUT
+        if here == self._last and not is_file:
+            return
+        group_id, run_id = map(from_name, here)
+        if group_id is None or run_id is None:  # too long for a name
+            return
+        with self._lock:
+            new = here != self._last
+            self._last = here
+            walk = self._walk_to(group_id, run_id)
+            if walk is None or time.monotonic() < self._rests_until:
+                return
+            if new:
+                self._go_ahead(walk)
+            if is_file:
+                self._look_at_file(walk, node)
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        with self._lock:
+            self._rests_until = float("inf")
+        self._errands.clear()
+
+    # -- who goes where; the lock is held ----------------------------------
+
+    def _walk_to(self, group_id: str, run_id: str) -> Walk | None:
+        now = time.monotonic()
+        there = [walk for walk in self._walks if walk.run_id == run_id]
+        found = next((walk for walk in there if walk.order is not None), None)
+        if found is None:
+            for walk in self._walks:
+                if walk.group_id == group_id and walk.goes_to(
+                    run_id, self._orders_of(walk), self._most, now
+                ):
+                    found = walk
+                    break
+        found = found or next(iter(there), None)
+        if found is None:
+            runs = self._catalog.known_runs(group_id)
+            if runs is None or run_id not in runs:
+                return None
+            found = Walk(group_id, run_id, runs, now)
+            while len(self._walks) >= _WALKS:
+                self._walks.pop().over = True
+        else:
+            self._walks.remove(found)
+            found.seen = now
+        self._walks.insert(0, found)
+        return found
+
+    def _orders_of(self, walk: Walk) -> list[Order]:
+        """Return the orders of the listing that somebody goes through."""
+        if walk.order is not None:
+            return [walk.order]
+        for runs, orders in self._orders:
+            if runs is walk.runs:
+                return orders
+        number = self.number
+        orders = list(orders_of(walk.runs, number and partial(number, walk.group_id)))
+        self._orders.append((walk.runs, orders))
+        return orders
+
+    # -- what is worth fetching; the lock is held --------------------------
+
+    def _go_ahead(self, walk: Walk) -> None:
+        for stop in walk.plan():
+            if self._catalog.known_run(stop.run_id, any_age=True) is None:
+                self._add(walk, stop, partial(self._fetch_run, walk, stop))
+        if walk.takes_files:
+            for stop in walk.ahead:
+                self._take_files(walk, stop)
+
+    def _take_files(self, walk: Walk, stop: Stop) -> None:
+        """Fetch the sizes of files in a run that is still to come, once its handle is there."""
+        if stop.files_due and walk.takes_files:
+            handle = self._catalog.known_run(stop.run_id, any_age=True)
+            if handle is not None:
+                stop.files_due = False
+                records = Files(run_files(handle)).take(walk.outputs, walk.room)
+                self._add_files(walk, stop, records)
+
+    def _look_at_file(self, walk: Walk, node: Node) -> None:
+        if walk.files is None:
+            handle = self._catalog.known_run(walk.run_id, any_age=True)
+            if handle is None:
+                return
+            walk.files = Files(run_files(handle))
+            if walk.takes_files:
+                records = walk.files.take(walk.outputs, walk.room)
+                self._add_files(walk, Stop(walk.place, walk.run_id), records)
+        place = walk.files.look(node)
+        if place is not None:
+            records = walk.files.plan(place, self._most)
+            self._add_files(walk, Stop(walk.place, walk.run_id), records)
+
+    def _add_files(self, walk: Walk, stop: Stop, records: list[FileRecord]) -> None:
+        for record in records:
+            source = source_in_run(self._catalog.service, stop.run_id, record.id)
+            if self._content.known_size(source) is None:
+                self._add(walk, stop, partial(self._content.fetch_ahead, source))
+
+    # -- fetching ----------------------------------------------------------
+
+    def _add(self, walk: Walk, stop: Stop, fetch: Callable[[], Any]) -> None:
+        self._errands.add(partial(self._do, walk, stop, fetch))
+
+    def _do(self, walk: Walk, stop: Stop, fetch: Callable[[], Any]) -> None:
+        begun = time.monotonic()
+        # Who waits for a slow service has not gone away.
+        last = walk.seen + max(_MOMENT, 2 * self._pace)
+        if begun > last or begun < self._rests_until:
+            return
+        if not walk.wants(stop):
+            return
+        try:
+            with ahead():
+                fetch()
+        except NotFound:
+            pass  # deleted since it was listed
+        except Exception:
+            # The service is busy, or does not answer, or somebody has interrupted it all.
+            self._rests_until = max(self._rests_until, time.monotonic() + _REST)
+            walk.room = 0
+            self._errands.clear()
+            raise
+        finally:
+            self._pace = time.monotonic() - begun
+
+    def _fetch_run(self, walk: Walk, stop: Stop) -> None:
+        self._catalog.fetch_run_ahead(walk.group_id, stop.run_id)
+        with self._lock:
+            self._take_files(walk, stop)
