@@ -7,12 +7,13 @@ service said something, its own words (``service_message``).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno as _errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import unescape
 from typing import Any, TypeVar
 
@@ -39,8 +40,11 @@ __all__ = [
     "describe",
     "failure",
     "from_reply",
+    "with_others",
     "words_of",
 ]
+
+_NOTED = 10  # other errors that a traceback tells of
 
 
 class FlowError(OSError):
@@ -63,6 +67,8 @@ class FlowError(OSError):
         was lost, late or broken.
     retry_after : float
         Seconds after which the service asks to be tried again; 0 where it did not say.
+    others : tuple of Exception
+        What else went wrong in a call that was for many things, in their order; 99 at most.
     """
 
     default_errno: int = _errno.EIO
@@ -70,6 +76,7 @@ class FlowError(OSError):
     service_message: str | None = None
     unclear: bool = False
     retry_after: float = 0.0
+    others: tuple[Exception, ...] = ()
 
 
 class AccessDenied(FlowError, PermissionError):
@@ -234,6 +241,33 @@ def again(error: Exception) -> Exception:
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__
     return copied
+
+
+def with_others(error: Exception, others: Sequence[Exception], count: int, total: int) -> Exception:
+    """Return an error that tells of others as well: of a call that was for many things.
+
+    Parameters
+    ----------
+    error : Exception
+        The first.
+    others : sequence of Exception
+        Others, in order; its attribute ``others`` from now on, without their tracebacks.
+    count : int
+        How many others there were in all.
+    total : int
+        How many things the call was for.
+    """
+    if not others:
+        return error
+    for other in others:
+        other.__traceback__ = None
+    with contextlib.suppress(AttributeError):  # not every error can be told more
+        error.others = tuple(others)  # type: ignore[attr-defined]
+    if hasattr(error, "add_note"):  # not in Python 3.10
+        more = f"... and {count - _NOTED} more" if count > _NOTED else ""
+        told = [f"  {describe(other)}" for other in others[:_NOTED]] + [more] * bool(more)
+        error.add_note("\n".join([f"{count} more of {total} failed, the rest is done:", *told]))
+    return error
 
 
 def describe(error: BaseException) -> str:

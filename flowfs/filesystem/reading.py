@@ -6,16 +6,49 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import IO, Any
 
-from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.spec import AbstractFileSystem
 
-from flowfs.errors import IsADirectory, failure
+from flowfs.errors import IsADirectory, again, failure
 from flowfs.filesystem.bound import BoundFileSystem, one_operation
+from flowfs.filesystem.copying import Plan, copy_all
 from flowfs.filesystem.files import GeneratedFile, NamedReader, ResultFile
-from flowfs.pool import map_all, result_of
+from flowfs.pool import Failures, map_all
 
 __all__ = ["Reading"]
+
+
+@dataclass
+class _Span:
+    """Bytes that are asked for with one request, and the numbers of the parts they hold."""
+
+    path: str
+    start: Any
+    end: Any
+    parts: list[int]
+
+
+def _spans(parts: list[tuple[str, Any, Any]], max_gap: int | None) -> list[_Span]:
+    """Put together parts of one file with no more than so many bytes between them."""
+    spans = [_Span(path, start, end, [n]) for n, (path, start, end) in enumerate(parts)]
+    if max_gap is None:
+        return spans
+    # What is told from the end of a file, or reaches to it, stays as it is.
+    plain = [s for s in spans if s.start is not None and s.end is not None]
+    plain = [s for s in plain if 0 <= s.start < s.end]
+    joined: list[_Span] = []
+    for span in sorted(plain, key=lambda span: (span.path, span.start)):
+        last = joined[-1] if joined else None
+        if last is not None and last.path == span.path and span.start - last.end <= max_gap:
+            last.end = max(last.end, span.end)
+            last.parts += span.parts
+        else:
+            joined.append(span)
+    taken = {number for span in joined for number in span.parts}
+    return joined + [span for span in spans if taken.isdisjoint(span.parts)]
 
 
 class Reading(BoundFileSystem):
@@ -55,8 +88,8 @@ class Reading(BoundFileSystem):
                 # Open until it is read: the next archive may be of another size.
                 with content.open(source) as reader:
                     start, end, _ = slice(start, end).indices(reader.size)
-                    return content.read(source, start, end)
-            return content.read(source, start or 0, end)
+                    return content.part(source, start, end)
+            return content.part(source, start or 0, end)
 
     @one_operation
     def cat(
@@ -71,12 +104,17 @@ class Reading(BoundFileSystem):
         recursive : bool
             Take all files below directories.
         on_error : "raise", "omit" or "return"
-            What to do about a path that fails.
+            What to do about a path that fails. The others are read in any case.
 
         Returns
         -------
         bytes, or dict of str to bytes
             A dict for a list, a pattern, or recursive.
+
+        Raises
+        ------
+        FlowError
+            The first in the order of the paths; ``others`` has what else went wrong.
         """
         paths = [
             p
@@ -87,15 +125,13 @@ class Reading(BoundFileSystem):
         if single and paths == [self._strip_protocol(path)]:
             return self.cat_file(paths[0], **kwargs)
         outcomes = map_all(lambda p: self.cat_file(p, **kwargs), paths, self._workers)
-        found: dict[str, Any] = {}
-        for one, outcome in zip(paths, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                if on_error == "raise":
-                    raise outcome
-                if on_error == "omit":
-                    continue
-            found[one] = outcome
-        return found
+        if on_error == "raise":
+            Failures.check_all(outcomes)
+        return {
+            one: outcome
+            for one, outcome in zip(paths, outcomes, strict=True)
+            if on_error != "omit" or not isinstance(outcome, Exception)
+        }
 
     @one_operation
     def cat_ranges(
@@ -115,6 +151,9 @@ class Reading(BoundFileSystem):
             Files.
         starts, ends : int or list of int
             Places in each.
+        max_gap : int, optional
+            Parts of one file with no more bytes between them are one request, which brings
+            those bytes along. By default each is one of its own.
         on_error : "return" or "raise"
             Whether failures are returned in the place of bytes.
 
@@ -122,21 +161,31 @@ class Reading(BoundFileSystem):
         -------
         list of bytes or Exception
         """
-        if max_gap is not None:
-            raise NotImplementedError("max_gap: parts of files are not joined")
         count = len(paths)
         starts = list(starts) if isinstance(starts, Iterable) else [starts] * count
         ends = list(ends) if isinstance(ends, Iterable) else [ends] * count
         if not len(starts) == len(ends) == count:
             raise ValueError("paths, starts and ends must be of one length")
-        outcomes = map_all(
-            lambda part: self.cat_file(part[0], part[1], part[2], **kwargs),
-            zip(paths, starts, ends, strict=True),
+        parts = list(zip(paths, starts, ends, strict=True))
+        spans = _spans(parts, max_gap)
+        fetched = map_all(
+            lambda span: self.cat_file(span.path, span.start, span.end, **kwargs),
+            spans,
             self._workers,
         )
+        outcomes: list[Any] = [None] * count
+        for span, outcome in zip(spans, fetched, strict=True):
+            for number in span.parts:
+                _, start, end = parts[number]
+                if isinstance(outcome, Exception):
+                    outcomes[number] = outcome if len(span.parts) == 1 else again(outcome)
+                elif len(span.parts) == 1:
+                    outcomes[number] = outcome
+                else:
+                    outcomes[number] = outcome[start - span.start : end - span.start]
         if on_error == "raise":
-            return [result_of(outcome) for outcome in outcomes]
-        return list(outcomes)
+            Failures.check_all(outcomes)
+        return outcomes
 
     @one_operation
     def get(
@@ -148,8 +197,32 @@ class Reading(BoundFileSystem):
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Copy files from here, as in fsspec. A view is one thing throughout."""
-        super().get(rpath, lpath, recursive, callback, maxdepth, **kwargs)
+        """Copy files from here, as in fsspec, several at once. A view is one thing throughout.
+
+        Each file has its name only once it is whole, and is copied to its end whatever becomes
+        of others. One request for each file that is not kept, and those of finding out which
+        there are.
+
+        Parameters
+        ----------
+        rpath, lpath : str or list of str
+            Where they are, and where they go.
+        recursive : bool
+            Take all files below directories.
+        callback : Callback
+            As in fsspec. It is called from threads, one at a time; what it raises ends all.
+        maxdepth : int, optional
+            Levels to descend.
+
+        Raises
+        ------
+        OSError
+            The first in the order of the paths; ``others`` has what else went wrong.
+        """
+        plan = Plan(self)
+        AbstractFileSystem.get(plan, rpath, lpath, recursive, maxdepth=maxdepth, **kwargs)
+        callback = Callback.as_callback(callback)
+        copy_all(self.get_file, plan.pairs, self._workers, callback, **kwargs)
 
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any

@@ -25,7 +25,7 @@ from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
 from flowfs.service.faults import late, network_failure, unclear
-from flowfs.service.interruption import UnderWay
+from flowfs.service.interruption import Batch, UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.sending import Reply
 from flowfs.service.statistics import Statistics, kind_of
@@ -99,6 +99,7 @@ class Exchange:
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
+        Batch.check_current()
         if self._session.underway.closed:
             raise self._interrupted()
         if (refusal := self._session.underway.refusal) is not None:
@@ -300,6 +301,7 @@ class Exchange:
 
     def _interrupted(self) -> FlowError:
         """Say that somebody ended it; unclear where the service may have acted all the same."""
+        Batch.check_current()  # whom this is for knows
         error = failure(
             FlowError, f"cannot {self._what}: interrupted", self._path, errno=errno.ECANCELED
         )

@@ -1,4 +1,4 @@
-"""What is under way on a session: ended all at once, or not begun where that would be vain."""
+"""What is under way: ended all at once, for a session or for one caller, or not begun at all."""
 
 from __future__ import annotations
 
@@ -7,14 +7,104 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Protocol
 
 from flowfs.errors import FlowError
 from flowfs.service.deadline import Watch
 
-__all__ = ["UnderWay"]
-
+__all__ = ["Batch", "Stopped", "UnderWay"]
 
 _refusal: ContextVar[FlowError | None] = ContextVar("flowfs_refusal", default=None)
+
+
+class Stopped(BaseException):
+    """Whoever this thread works for wants nothing any more.
+
+    No Exception, as KeyboardInterrupt is none: it is no answer for others who wait for the
+    same.
+    """
+
+
+class _Interruptible(Protocol):
+    def interrupt(self) -> None:
+        """End it, from any thread."""
+        ...
+
+
+class Batch:
+    """What several threads do for one caller, to be stopped all at once.
+
+    A thread is one of it within its ``with`` block, and so is a batch that is made there. Once
+    it is stopped, requests of these threads end, and none begins: they get :class:`Stopped`.
+    Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._outer = _batch.get()
+        self._lock = threading.Lock()
+        self._running: weakref.WeakSet[_Interruptible] = weakref.WeakSet()
+        self._stopped = False
+
+    def __enter__(self) -> Batch:
+        _batch.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _batch.set(self._outer)
+
+    @staticmethod
+    def current() -> Batch | None:
+        """Return the batch that this thread is one of."""
+        return _batch.get()
+
+    @staticmethod
+    def check_current() -> None:
+        """Raise Stopped if what this thread is one of was stopped."""
+        if (batch := _batch.get()) is not None:
+            batch.check()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped, or what it is a part of."""
+        return self._stopped or (self._outer is not None and self._outer.stopped)
+
+    def check(self) -> None:
+        """Raise Stopped if it was stopped."""
+        if self.stopped:
+            raise Stopped
+
+    def add(self, running: _Interruptible) -> None:
+        """Take in something that is to be interrupted when it is stopped."""
+        with self._lock:
+            if not self._stopped:
+                self._running.add(running)
+        if self._outer is not None:
+            self._outer.add(running)
+        if self._stopped:
+            running.interrupt()
+
+    def stop(self) -> None:
+        """End what is under way, and let nothing begin."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+            self._running.clear()
+        for one in running:
+            one.interrupt()
+
+
+_batch: ContextVar[Batch | None] = ContextVar("flowfs_batch", default=None)
+
+
+class _Nap:
+    """A pause that ends when its batch is stopped."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
+
+    def interrupt(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
 
 class UnderWay:
@@ -69,6 +159,9 @@ class UnderWay:
 
         If there was an interrupt since, it is interrupted at once.
         """
+        batch = Batch.current()
+        if batch is not None:
+            batch.add(watch)
         with self._changed:
             if not self._over(since):
                 self._watches.add(watch)
@@ -77,8 +170,14 @@ class UnderWay:
 
     def pause(self, seconds: float, since: int) -> bool:
         """Wait; return whether there was no interrupt."""
+        batch = Batch.current()
+        nap = _Nap(self._changed)
+        if batch is not None:
+            batch.add(nap)
         with self._changed:
-            return not self._changed.wait_for(lambda: self._over(since), seconds)
+            return not self._changed.wait_for(
+                lambda: self._over(since) or (batch is not None and batch.stopped), seconds
+            )
 
     def _over(self, since: int) -> bool:
         return self._closed or self._interrupts != since
