@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from flowfs import arguments as documents
@@ -19,6 +20,7 @@ from flowfs.catalog.records import (
 )
 from flowfs.catalog.runs import RunCatalog
 from flowfs.catalog.uploads import UploadCatalog
+from flowfs.disk import Disk
 from flowfs.errors import FlowError, describe
 from flowfs.service.client import FlowService
 from flowfs.service.statistics import Usage
@@ -41,6 +43,8 @@ class Catalog:
     gone : callable, optional
         Called with ``("run", id)`` or ``("upload", group id, id)`` when such a one has been
         deleted, here or, as far as is noticed, elsewhere: what is kept of its bytes may go.
+    disk : Disk, optional
+        Where handles of runs that have ended are kept for other processes.
 
     Notes
     -----
@@ -53,11 +57,12 @@ class Catalog:
         service: FlowService,
         ttl: float,
         gone: Callable[[tuple[str, ...]], None] = lambda what: None,
+        disk: Disk | None = None,
     ) -> None:
         self.service = service
         self._groups: Cache[str, dict[str, Any]] = Cache(ttl)
         self._group_lists: Cache[str, list[dict[str, Any]]] = Cache(ttl)
-        self._runs = RunCatalog(service, ttl, gone)
+        self._runs = RunCatalog(service, ttl, gone, disk)
         self._uploads = UploadCatalog(service, ttl, self._groups.drop, gone)
         self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
@@ -284,6 +289,10 @@ class Catalog:
             Its `stored` name is another one where the service did not take the name asked.
         """
         return self._uploads.store(group_id, name, raw_name, file, progress)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Upload many files within a ``with`` block: one listing for all, every `ttl` seconds."""
+        return self._uploads.together()
 
     def rename_upload(
         self, group_id: str, old: str, new: str, raw_name: str, file: IO[bytes]

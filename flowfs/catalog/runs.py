@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.records import Listing, RunRecord, read_object
+from flowfs.disk import Disk
 from flowfs.errors import NotFound, failure
 from flowfs.service.client import FlowService
 from flowfs.service.runs import ENDED_STATES
@@ -34,14 +36,22 @@ class RunCatalog:
         Seconds for which listings and active runs are good.
     gone : callable
         Called with ``("run", id)`` when a run has been deleted, as far as is noticed.
+    disk : Disk, optional
+        Where handles of runs that have ended are kept for other processes.
     """
 
     def __init__(
-        self, service: FlowService, ttl: float, gone: Callable[[tuple[str, ...]], None]
+        self,
+        service: FlowService,
+        ttl: float,
+        gone: Callable[[tuple[str, ...]], None],
+        disk: Disk | None = None,
     ) -> None:
         self._service = service
         self._ttl = ttl
         self._gone = gone
+        self._disk = disk
+        self._looked_into: set[str] = set()  # groups of which a handle was asked for
         self._listings: Cache[str, Listing] = Cache(ttl)
         self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
         self._lock = threading.Lock()
@@ -130,7 +140,7 @@ class RunCatalog:
 
         if handle is None or refresh:
             handle = self._handles.get(
-                run_id, lambda: self._fetch(group_id, run_id), refresh=refresh
+                run_id, lambda: self._fetch(group_id, run_id, anew=refresh), refresh=refresh
             )
         if handle.get("groupId") != group_id:
             raise failure(
@@ -140,7 +150,10 @@ class RunCatalog:
             )
         return handle
 
-    def _fetch(self, group_id: str, run_id: str) -> dict[str, Any]:
+    def _fetch(self, group_id: str, run_id: str, *, anew: bool = False) -> dict[str, Any]:
+        kept = None if anew else self._from_disk(group_id, run_id)
+        if kept is not None:
+            return kept
         try:
             fetched = self._service.runs.get_run(run_id)
         except NotFound:
@@ -148,11 +161,51 @@ class RunCatalog:
             if run_id in (self._listings.peek(group_id) or ()):
                 self._listings.drop(group_id)
             raise
+        self._now_seen(run_id)
+        self._to_disk(fetched)
+        return fetched
+
+    def _now_seen(self, run_id: str) -> None:
         with self._lock:
             self._seen[run_id] = time.monotonic()
             if len(self._seen) > 20_000:
                 self._seen.clear()
-        return fetched
+
+    def _from_disk(self, group_id: str, run_id: str) -> dict[str, Any] | None:
+        """Return the handle of a run that had ended when another process asked for it.
+
+        That the run is still there its group's listing tells: one request, unless it is known.
+        Who looks into one run only has no listing, and does better to ask for the handle.
+        """
+        if self._disk is None:
+            return None
+        listed = self._listings.peek(group_id) is not None
+        if not listed and group_id not in self._looked_into:
+            self._looked_into.add(group_id)
+            return None
+        data = self._disk.fact("handle", ("run", run_id), ask=True)
+        if data is None:
+            return None
+        handle: dict[str, Any] = json.loads(data)
+        try:
+            now = self.listed(group_id).get(run_id)
+        except NotFound:  # a group that can only be asked for its runs one by one
+            return None
+        if now is None:
+            return None
+        kept = RunRecord.of(handle)
+        # It may have ended since it was listed.
+        if kept.created != now.created or (kept.state != now.state and not now.active):
+            # Another run of that id, of a service that was made anew.
+            self._gone(("run", run_id))
+            return None
+        self._now_seen(run_id)
+        return handle
+
+    def _to_disk(self, handle: dict[str, Any]) -> None:
+        if self._disk is not None and _has_ended(handle):
+            data = json.dumps(handle, separators=(",", ":")).encode()
+            self._disk.learn("handle", ("run", handle["id"]), data)
 
     def fetch_ahead(self, group_id: str, run_id: str) -> None:
         """Fetch the handle of a run that nobody needs yet; nothing if one is kept.
@@ -222,6 +275,7 @@ class RunCatalog:
         with self._lock:
             self._seen[handle["id"]] = time.monotonic()
         self._handles.put(handle["id"], handle)
+        self._to_disk(handle)
 
     def _forget(self, run_id: str) -> None:
         self._handles.drop(run_id)

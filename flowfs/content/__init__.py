@@ -3,7 +3,8 @@
 from flowfs.content.content import Content
 from flowfs.content.reader import Reader
 from flowfs.content.room import Room, no_room
+from flowfs.content.shared_reader import SharedReader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 
-__all__ = ["Content", "Reader", "Room", "SharedFile", "Source", "no_room"]
+__all__ = ["Content", "Reader", "Room", "SharedFile", "SharedReader", "Source", "no_room"]

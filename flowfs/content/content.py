@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowfs.content.reader import Reader
+from flowfs.content.shared_reader import SharedReader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 from flowfs.content.store import Store
@@ -20,9 +21,28 @@ class Content(Store):
         """
         return SharedFile(self, source)
 
-    def open(self, source: Source) -> Reader:
+    def open(self, source: Source) -> Reader | SharedReader:
         """Open a file for reading; nothing is asked for until it is read.
 
         An archive is asked for at once: one request, unless it is kept.
         """
+        if self.disk is not None:
+            return SharedReader(self, source)
         return Reader(self, source, self.spool(source) if source.whole else None)
+
+    def part(self, source: Source, start: int, end: int | None) -> bytes:
+        """Return the bytes from `start` to `end` (exclusive; None: the end).
+
+        One request at most; where content is kept on disk, none for what is there, and one for
+        the size if it is not known and `start` is not 0.
+
+        Raises
+        ------
+        FlowError
+            As the service says.
+        """
+        if self.disk is None or source.whole:
+            return self.read(source, start, end)
+        with self.open(source) as reader:
+            reader.seek(start)
+            return reader.readall() if end is None else reader.read(max(0, end - start))

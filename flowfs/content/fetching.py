@@ -42,11 +42,14 @@ class Fetching:
         self._store = store
         self._source = source
 
-    def begin(self, start: int, until: int) -> Fetch:
-        """Return a fetch of the bytes from `start`; asks for nothing before it is read."""
+    def begin(self, start: int, until: int, body: Body | None = None) -> Fetch:
+        """Return a fetch of the bytes from `start`; asks for nothing before it is read.
+
+        Where somebody has asked for them already, `body` is the reply.
+        """
         if self.from_the_front:
             start, until = 0, self.size
-        return Fetch(self, start, until)
+        return Fetch(self, start, until, body)
 
     def body(self, start: int, until: int) -> Body:
         """Open a reply with the bytes from `start` on; one request."""
@@ -64,6 +67,8 @@ class Fetch:
         How replies are opened.
     start, until : int
         Where in the file it begins and ends.
+    body : Body, optional
+        The reply, if it was asked for already.
 
     Attributes
     ----------
@@ -84,14 +89,16 @@ class Fetch:
     called with the lock of the file held.
     """
 
-    def __init__(self, fetching: Fetching, start: int, until: int) -> None:
+    def __init__(
+        self, fetching: Fetching, start: int, until: int, body: Body | None = None
+    ) -> None:
         self.at = self.target = start
         self.until = until
         self.busy = False
         self.used = 0.0
         self.error: FlowError | None = None
         self._fetching = fetching
-        self._body: Body | None = None
+        self._body = body
         self._failures = 0
         self._waiting: list[tuple[int, threading.Event]] = []
 

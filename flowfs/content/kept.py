@@ -14,6 +14,7 @@ from flowfs.content.shelf import Shelf
 from flowfs.content.spans import Spans
 from flowfs.disk import CachedFile
 from flowfs.errors import FlowError, again
+from flowfs.service.body import Body
 
 __all__ = ["Kept"]
 
@@ -80,6 +81,11 @@ class Kept:
     def worth_keeping(self) -> bool:
         """Whether there is anything, and more can come."""
         return bool(self._spans) and not self._full
+
+    def offer(self, body: Body) -> None:
+        """Take a reply with all of the file that somebody has asked for; before any reading."""
+        with self._lock:
+            self._fetches.append(self._fetching.begin(0, self._size, body))
 
     def read(self, start: int, size: int) -> bytes | None:
         """Return the bytes from `start` on, fewer than `size` only at the end of the file.

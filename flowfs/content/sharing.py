@@ -11,6 +11,7 @@ from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.content.store import Store
 from flowfs.content.window import Window
+from flowfs.service.body import Body
 
 __all__ = ["SharedFile"]
 
@@ -28,6 +29,8 @@ class SharedFile:
         What is kept, and where to keep more.
     source : Source
         The file. Its size is asked for unless it is known; an archive is asked for at once.
+    body : Body, optional
+        A reply with all of it, which tells the size and is read to where anybody wants it.
 
     Attributes
     ----------
@@ -42,7 +45,7 @@ class SharedFile:
         As the service says.
     """
 
-    def __init__(self, store: Store, source: Source) -> None:
+    def __init__(self, store: Store, source: Source, body: Body | None = None) -> None:
         self._store = store
         self._source = source
         self.identity: tuple[object, ...] = source.key
@@ -62,8 +65,15 @@ class SharedFile:
         assert size is not None
         self.size = size
         if size <= store.room.size:
-            kept = Kept(Fetching(store, source, size), size, store.shelf)
+            kept = Kept(
+                Fetching(store, source, size), size, store.shelf, lambda: store.file(source, size)
+            )
             self._kept = store.shelf.take(source.key, kept)
+            if body is not None and self._kept is kept:
+                kept.offer(body)
+                body = None
+        if body is not None:  # somebody else has begun to read it, or it is too large to keep
+            body.close()
 
     def read(self, start: int, size: int) -> bytes:
         """Return bytes; fewer than asked for only at the end.

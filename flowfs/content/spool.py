@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from typing import IO
+from collections.abc import Callable
 
-from flowfs.content.room import no_room
+from flowfs.content.room import Scratch, no_room
 from flowfs.content.shelf import Shelf
+from flowfs.disk import CachedArchive, Draft
 from flowfs.errors import FlowError, again, failure
 from flowfs.service.body import Body
 
 __all__ = ["Spool"]
 
 _CHUNK = 1 << 20  # bytes
-_numbers = itertools.count(1)
 
 
 class Spool:
-    """The bytes of one reply in a temporary file, fetched as far as they are asked for.
+    """The bytes of one reply in a file, fetched as far as they are asked for.
 
     Parameters
     ----------
-    body : Body
-        The reply; closed when it has been read to its end.
+    file : CachedArchive, Draft, optional
+        Where the bytes are, or are to be; by default in a temporary file.
+    body : Body, optional
+        The reply; closed when it has been read to its end. None: all of it is there.
     shelf : Shelf
         What counts the bytes. They are kept whatever there is room for: no other reply is like
         this one.
+    finished : callable, optional
+        Called when all of it is there: others find it from then on.
 
     Attributes
     ----------
@@ -47,21 +50,31 @@ class Spool:
     same wait for that. Who wants what is there waits for nobody.
     """
 
-    def __init__(self, body: Body, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        file: CachedArchive | Draft | None,
+        body: Body | None,
+        shelf: Shelf,
+        finished: Callable[[], None] | None = None,
+    ) -> None:
         self.users = 0
         self.held = 0
-        self.number = next(_numbers)
         self._shelf = shelf
-        self._body: Body | None = body
-        self._length = body.length
-        self._have = 0
+        self._body = body
+        self._length = None if body is None else body.length
+        self._have = file.size if isinstance(file, CachedArchive) else 0
+        self._finished = finished
+        self._lasting = file is not None
         self._failed: FlowError | None = None
         self._lock = threading.Lock()
         try:
-            self._file: IO[bytes] = shelf.room.file()
+            self._file: CachedArchive | Draft | Scratch = file or Scratch(shelf.room)
         except OSError as error:
+            if body is None:
+                raise
             body.close()
             raise no_room(error, body.name) from None
+        self.number = self._file.number
 
     @property
     def complete(self) -> bool:
@@ -75,8 +88,11 @@ class Spool:
 
     @property
     def worth_keeping(self) -> bool:
-        """Whether all of it is here: what is not cannot be joined with another reply."""
-        return self.complete
+        """Whether all of it is here: what is not cannot be joined with another reply.
+
+        What stays on disk is found there again.
+        """
+        return self.complete and not self._lasting
 
     def size(self) -> int:
         """Return how many bytes it has; reads to the end where the service did not say."""
@@ -107,7 +123,7 @@ class Spool:
         if start + size > self._have:
             with self._lock:
                 self._fill(start + size)
-        return os.pread(self._file.fileno(), max(0, min(size, self._have - start)), start)
+        return os.pread(self._file.fd, max(0, min(size, self._have - start)), start)
 
     def _fill(self, until: int | None) -> None:
         while self._body is not None and (until is None or self._have < until):
@@ -129,14 +145,15 @@ class Spool:
             if not piece or self._have == self._length:
                 self._body.close()
                 self._body = None
+                if self._finished is not None:
+                    self._finished()
         if self._failed is not None and (until is None or self._have < until):
             raise again(self._failed)
 
     def _write(self, piece: bytes) -> None:
         self._shelf.charge(self, len(piece))
-        view, written = memoryview(piece), 0
-        while written < len(piece):
-            written += os.pwrite(self._file.fileno(), view[written:], self._have + written)
+        assert not isinstance(self._file, CachedArchive)
+        self._file.write(self._have, piece)
 
     def _fail(self, error: FlowError) -> None:
         self._failed = error

@@ -6,10 +6,11 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from flowfs.content.room import Room
+from flowfs.content.room import Room, Scratch
 from flowfs.content.shelf import Shelf
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
+from flowfs.disk import CachedFile, Disk
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
 from flowfs.service.body import Body
 from flowfs.service.flights import Flights
@@ -36,24 +37,28 @@ class Store:
 
     Kept in memory: the size of each file asked for (200,000 at most) and files up to 64 KiB
     (32 MiB at most). Kept in temporary files, as many as there is room for: archives, of which
-    the last one is always kept, and of other files what those who share them have fetched.
+    the last one is always kept, and of other files what those who share them have fetched. With
+    a `disk`, all of that is kept there too, for later processes and those of the same time.
 
     Parameters
     ----------
     room : Room, optional
         Where temporary files are made, and how many bytes of them are kept; by default 1 GiB
         in the system's directory.
+    disk : Disk, optional
+        What stays there.
 
     Attributes
     ----------
-    room : Room
+    room, disk : Room, Disk or None
         As given.
     shelf : Shelf
         What is kept in temporary files.
     """
 
-    def __init__(self, room: Room | None = None) -> None:
+    def __init__(self, room: Room | None = None, disk: Disk | None = None) -> None:
         self.room = room or Room()
+        self.disk = disk
         self.shelf = Shelf(self.room)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
@@ -80,9 +85,17 @@ class Store:
         """Return a file's size in bytes if it is known; never asks."""
         if source.whole:
             spool = self.shelf.peek(source.key)
-            return spool.size() if isinstance(spool, Spool) and spool.complete else None
+            if isinstance(spool, Spool) and spool.complete:
+                return spool.size()
+            return None if self.disk is None else self.disk.archive_size(source.key)
         with self._lock:
-            return self._sizes.get(source.key)
+            size = self._sizes.get(source.key)
+        if size is None and self.disk is not None:
+            kept = self.disk.fact("size", source.key)
+            if kept is not None:
+                size = int.from_bytes(kept, "big")
+                self._note_size(source, size)
+        return size
 
     def size(self, source: Source) -> int | None:
         """Return a file's size in bytes.
@@ -128,11 +141,18 @@ class Store:
 
     def learn_size(self, source: Source, size: int) -> None:
         """Keep a size that came along with bytes."""
+        if self._note_size(source, size) and self.disk is not None:
+            self.disk.learn("size", source.key, size.to_bytes(8, "big"))
+
+    def _note_size(self, source: Source, size: int) -> bool:
+        """Keep it in memory; return whether it is news there."""
         with self._lock:
+            news = self._sizes.get(source.key) != size
             self._sizes[source.key] = size
             self._sizes.move_to_end(source.key)
             if len(self._sizes) > _SIZES_BOUND:
                 self._sizes.popitem(last=False)
+            return news
 
     # -- small files -------------------------------------------------------
 
@@ -143,7 +163,13 @@ class Store:
             if data is not None:
                 self._small.move_to_end(source.key)
                 self._small_usage.hits += 1
-            return data
+            size = self._sizes.get(source.key, 0)
+        if data is None and self.disk is not None and size <= _SMALL:
+            data = self.disk.fact("bytes", source.key)
+            if data is not None:
+                self._note_size(source, len(data))
+                self._note(source, data)
+        return data
 
     def take_small(self, source: Source, body: Body) -> bytes | None:
         """Read all of a small file and keep it; None, and nothing read, if it is not small."""
@@ -157,14 +183,21 @@ class Store:
         return data
 
     def _keep(self, source: Source, data: bytes) -> None:
+        self._small_usage.misses += 1
+        if self._note(source, data) and self.disk is not None:
+            self.disk.learn("bytes", source.key, data)
+
+    def _note(self, source: Source, data: bytes) -> bool:
+        """Keep it in memory; return whether it is news there."""
         with self._lock:
-            if source.key not in self._small:
+            news = source.key not in self._small
+            if news:
                 self._small[source.key] = data
                 self._small_held += len(data)
-                self._small_usage.misses += 1
             while self._small_held > _SMALL_BOUND:
                 _, dropped = self._small.popitem(last=False)
                 self._small_held -= len(dropped)
+            return news
 
     # -- bytes -------------------------------------------------------------
 
@@ -250,7 +283,18 @@ class Store:
             self._sizes.pop(source.key, None)
             data = self._small.pop(source.key, None)
             self._small_held -= len(data or b"")
-        self.shelf.forget(source.key)
+        self.gone(source.key)
+
+    def gone(self, key: tuple[str, ...]) -> None:
+        """Drop what is kept on disk of something that is gone, and of all that belongs to it."""
+        self.shelf.forget(key)
+        if self.disk is not None:
+            self.disk.forget(key)
+
+    def file(self, source: Source, size: int) -> CachedFile | Scratch:
+        """Return the file that bytes are kept in; OSError if there is none to be had."""
+        kept = None if self.disk is None else self.disk.file(source.key, size)
+        return kept or Scratch(self.room)
 
     # -- archives ----------------------------------------------------------
 
@@ -280,14 +324,30 @@ class Store:
                 self.shelf.release(source.key, spool)
             if opening.failed is not None:  # who waited for it has waited long enough
                 raise again(opening.failed)
-            try:
-                spool = Spool(self._whole(source), self.shelf)
-            except FlowError as error:
-                opening.failed = error
-                raise
+            spool = self._kept_archive(source)
+            if spool is not None:
+                self._spool_usage.hits += 1
+            else:
+                try:
+                    spool = self._new_archive(source)
+                except FlowError as error:
+                    opening.failed = error
+                    raise
+                self._spool_usage.misses += 1
             self.shelf.take(source.key, spool)
-            self._spool_usage.misses += 1
         return spool
+
+    def _kept_archive(self, source: Source) -> Spool | None:
+        kept = None if self.disk is None else self.disk.archive(source.key)
+        return None if kept is None else Spool(kept, None, self.shelf)
+
+    def _new_archive(self, source: Source) -> Spool:
+        body = self._whole(source)
+        disk, key = self.disk, source.key
+        draft = None if disk is None else disk.draft(key)
+        if disk is None or draft is None:
+            return Spool(None, body, self.shelf)
+        return Spool(draft, body, self.shelf, lambda: disk.finish(key, draft))
 
     def _whole(self, source: Source) -> Body:
         try:

@@ -252,4 +252,11 @@ def _directory(path: str | os.PathLike[str] | None) -> str | None:
 
 
 def _make(cls: type[BoundFileSystem], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    return cls(*args, **options)
+    try:
+        return cls(*args, **options)
+    except FlowError:
+        if "cache_dir" not in options:
+            raise
+        # What can be kept where it was made need not be possible here.
+        del options["cache_dir"]
+        return cls(*args, **options)

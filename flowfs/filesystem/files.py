@@ -11,7 +11,7 @@ from typing import IO, Any
 from fsspec.compression import compr
 from fsspec.core import get_compression
 
-from flowfs.content import Reader
+from flowfs.content import Reader, SharedReader
 from flowfs.filesystem.writing import OutgoingFile
 
 __all__ = ["GeneratedFile", "NamedReader", "ResultFile", "TextFile", "compressed"]
@@ -22,13 +22,15 @@ class NamedReader(io.RawIOBase):
 
     Parameters
     ----------
-    reader : Reader
+    reader : Reader or SharedReader
         Where the bytes come from.
     naming : callable
         Makes a context that names the errors raised in it.
     """
 
-    def __init__(self, reader: Reader, naming: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, reader: Reader | SharedReader, naming: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         super().__init__()
         self._reader = reader
         self._naming = naming

@@ -5,6 +5,7 @@ fsspec makes an instance for each thread; connections and caches live below the 
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from flowfs.catalog import Catalog
 from flowfs.content import Content, Room
+from flowfs.disk import Disk
 from flowfs.filesystem.entries import Entries
 from flowfs.service import Credentials, FlowService, Session
 
@@ -46,10 +48,32 @@ class Shared:
             cert=options.cert,
         )
         self.service = FlowService(self.session)
-        self.content = Content(Room(options.cache_dir, options.cache_size))
+        room = Room(options.cache_dir, options.cache_size)
+        disk = None
+        if options.cache_dir is not None and options.cache_size:
+            whose = functools.partial(_whose, self.service)
+            disk = Disk(options.cache_dir, options.cache_size, whose)
+            # What it has learned last is written when nobody needs it any more.
+            weakref.finalize(self, disk.close)
+        self.content = Content(room, disk)
         # The keys of sources begin as the catalog names what has gone.
-        self.catalog = Catalog(self.service, options.ttl, self.content.shelf.forget)
+        self.catalog = Catalog(self.service, options.ttl, self.content.gone, disk)
         self.entries = Entries(self.catalog, self.content, options.max_connections)
+
+
+def _whose(service: FlowService, ask: bool) -> tuple[str, ...] | None:
+    """Return what tells a service and its user from all others, as far as that is known.
+
+    Who the user is the service tells along with its routes; where it does not, it is whoever
+    has this token. What belongs to one is nothing for another, whatever they may call alike.
+    """
+    descriptor = service.descriptor if ask else service.known_descriptor
+    if descriptor is None:
+        return None
+    endpoint, user = service.session.endpoint, descriptor.username
+    if isinstance(user, str) and user:
+        return endpoint, "user", user
+    return endpoint, "token", service.session.credentials.token or ""
 
 
 _lock = threading.Lock()

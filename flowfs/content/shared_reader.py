@@ -1,0 +1,144 @@
+"""A file of the service, read from one place to the next, out of what all readers share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import Any
+
+from flowfs.content.reader import Reader
+from flowfs.content.sharing import SharedFile
+from flowfs.content.source import Source
+from flowfs.content.store import Store
+
+__all__ = ["SharedReader"]
+
+_CHUNK = 1 << 20  # bytes
+
+
+class SharedReader(io.RawIOBase):
+    """Reads one file, as :class:`~flowfs.content.reader.Reader` does, and keeps what it reads.
+
+    What is kept of the file costs no request; what is not, the first who reads it fetches for
+    all. From front to back that is one request.
+
+    Parameters
+    ----------
+    store : Store
+        What is kept, and where to keep more.
+    source : Source
+        The file. An archive is asked for at once.
+
+    Attributes
+    ----------
+    wanted : int
+        As a reader has it; what is here is fetched in blocks whatever that is.
+    """
+
+    def __init__(self, store: Store, source: Source) -> None:
+        super().__init__()
+        self.wanted = 0
+        self._store = store
+        self._source = source
+        self._position = 0
+        self._file: SharedFile | None = SharedFile(store, source) if source.whole else None
+        self._alone: Reader | None = None  # where the service does not say how large it is
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file; costs a request unless known."""
+        if self._file is not None:
+            return self._file.size
+        size = self._store.size(self._source)
+        assert size is not None
+        return size
+
+    def readable(self) -> bool:
+        """Files are read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Every place can be read."""
+        return True
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set where the next read begins; costs nothing (from the end: the size)."""
+        if whence == os.SEEK_CUR:
+            offset += self._position
+        elif whence == os.SEEK_END:
+            offset += self.size
+        elif whence != os.SEEK_SET:
+            raise ValueError(f"unknown whence: {whence}")
+        if offset < 0:
+            raise ValueError(f"negative position: {offset}")
+        self._position = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes, fewer only at the end; by default all that are left."""
+        if self.closed:
+            raise ValueError("read of a closed file")
+        if size is None or size < 0:
+            return self.readall()
+        if not size:
+            return b""
+        if self._file is None and self._alone is None:
+            self._open()
+        if self._file is not None:
+            data = self._file.read(self._position, size)
+        else:
+            assert self._alone is not None
+            self._alone.seek(self._position)
+            data = self._alone.read(size)
+        self._position += len(data)
+        return data
+
+    def readall(self) -> bytes:
+        """Read to the end."""
+        pieces = []
+        while piece := self.read(_CHUNK):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _open(self) -> None:
+        """Open it for all: who begins at the front has the size along with the bytes."""
+        body = None
+        if self._position == 0 and self._store.known_size(self._source) is None:
+            body = self._store.fetch(self._source, 0)
+            if self._store.take_small(self._source, body) is not None:
+                body = None
+        try:
+            if body is not None and body.total is None:
+                self._alone = Reader(self._store, self._source)
+            else:
+                self._file = SharedFile(self._store, self._source, body)
+                body = None
+        finally:
+            if body is not None:
+                body.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            if self._file is not None:
+                self._file.close()
+            if self._alone is not None:
+                self._alone.close()
+            super().close()
+
+    def __del__(self) -> None:
+        # Nobody will see what goes wrong now, and a half-built object has nothing to close.
+        with contextlib.suppress(Exception):
+            self.close()
