@@ -86,6 +86,8 @@ class Goal:
         Whose.
     difference : bool
         The bound is of the difference, not of the ratio.
+    kind : str
+        Of requests: only those of this kind.
     """
 
     text: str
@@ -95,6 +97,7 @@ class Goal:
     quantity: Quantity = "seconds"
     of: str = "flowfs"
     difference: bool = False
+    kind: str = ""
 
     def value(self, own: float, other: float | None) -> float:
         """Return the figure that the bound is of."""
@@ -121,6 +124,7 @@ class Goal:
         how = "difference" if self.difference else "ratio" if self.against is not None else "value"
         return {
             "quantity": self.quantity,
+            "kind": self.kind,
             "of": self.of,
             "against": self.against,
             "how": how,

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from benchmarks import importing, reading
+from benchmarks import (
+    columns,
+    footprint,
+    importing,
+    many,
+    mount_finding,
+    mount_listing,
+    mount_reading,
+    reading,
+)
 from benchmarks.case import Case
 
 __all__ = ["CASES"]
 
 CASES: list[Case] = [
     *reading.CASES,
+    many.CASE,
+    *mount_reading.CASES,
+    *mount_listing.CASES,
+    *mount_finding.CASES,
+    columns.CASE,
+    footprint.CASE,
     importing.CASE,
 ]

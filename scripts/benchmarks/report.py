@@ -43,7 +43,8 @@ def table_of(outcomes: list[CaseOutcome]) -> Table:
     """Return the table: a row for each goal, and for each contender beside ours."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("case", "flowfs", "beside", "ratio", "least – most", "requests", "goal", ""):
-        table.add_column(title, justify="left" if title in ("case", "beside", "goal") else "right")
+        left = title in ("case", "beside", "goal")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True)
     for outcome in outcomes:
         if outcome.failed:
             table.add_row(outcome.case.name, "", f"[red]CANNOT RUN: {escape(outcome.failed)}")
@@ -68,10 +69,10 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
 
 
 def _goal_row(outcome: Outcome, goal: Goal) -> tuple[str, ...]:
-    own, ratio = outcome.spread(goal.of, goal.quantity), outcome.ratio(goal)
+    own, ratio = outcome.spread(goal.of, goal.quantity, goal.kind), outcome.ratio(goal)
     beside, what = "", ""
     if isinstance(goal.against, str):
-        other = outcome.spread(goal.against, goal.quantity)
+        other = outcome.spread(goal.against, goal.quantity, goal.kind)
         beside = f"{goal.against} {_figure(other.median, goal.quantity) if other else ''}".strip()
     elif goal.against is not None:
         beside = _figure(goal.against, goal.quantity)
@@ -148,11 +149,8 @@ def write_json(path: Path, outcomes: list[CaseOutcome], bench: Bench) -> None:
 
 
 def show(outcomes: list[CaseOutcome]) -> None:
-    """Print the table; it is never cut off, however narrow the terminal."""
-    console = Console()
-    if not console.is_terminal or console.width < 150:
-        console = Console(width=max(console.width, 190))
-    console.print(table_of(outcomes))
+    """Print the table; nothing of it is cut off, however narrow the terminal."""
+    Console(width=1000).print(table_of(outcomes))
 
 
 def _machine() -> dict[str, Any]:

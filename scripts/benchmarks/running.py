@@ -60,19 +60,19 @@ class Outcome:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def spread(self, name: str, quantity: Quantity = "seconds") -> Spread | None:
+    def spread(self, name: str, quantity: Quantity = "seconds", kind: str = "") -> Spread | None:
         """Return the spread of a quantity of a contender."""
-        figures = self._figures(name, quantity)
+        figures = self._figures(name, quantity, kind)
         return Spread.of(figures) if figures else None
 
     def ratio(self, goal: Goal) -> Spread | None:
         """Return the spread of what a goal bounds: round by round, of what ran side by side."""
-        own = self._figures(goal.of, goal.quantity)
+        own = self._figures(goal.of, goal.quantity, goal.kind)
         if not own:
             return None
         if not isinstance(goal.against, str):
             return Spread.of([goal.value(figure, goal.against) for figure in own])
-        other = self._figures(goal.against, goal.quantity)
+        other = self._figures(goal.against, goal.quantity, goal.kind)
         pairs = list(zip(own, other, strict=False))
         return Spread.of([goal.value(*pair) for pair in pairs]) if pairs else None
 
@@ -81,7 +81,9 @@ class Outcome:
         spread = self.ratio(goal)
         return None if spread is None else goal.reached(spread.median)
 
-    def _figures(self, name: str, quantity: Quantity) -> list[float]:
+    def _figures(self, name: str, quantity: Quantity, kind: str) -> list[float]:
+        if kind:
+            return [one.kinds.get(kind, 0) for one in self.rounds.get(name, [])]
         figures = [getattr(one, quantity) for one in self.rounds.get(name, [])]
         return [figure for figure in figures if figure is not None]
 
