@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -15,6 +17,7 @@ from flowfs.catalog.records import FileRecord, upload_files
 from flowfs.errors import FlowError, NotFound, describe, failure
 from flowfs.names import from_name, to_name
 from flowfs.service.client import FlowService
+from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
 
 __all__ = ["UploadCatalog"]
@@ -40,6 +43,22 @@ class _Sending:
     raw_name: str
     before: frozenset[str]
     unclear: bool = False
+
+
+class _Together:
+    """Uploads of one call for many files: what is listed for one holds for others as well.
+
+    As long as the listing is good, and nobody here has changed what is under the name at hand
+    since it was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.listings: Flights[str, list[FileRecord]] = Flights()
+        self.known: dict[str, tuple[list[FileRecord], float]] = {}  # and until when it is good
+        self.changed: set[tuple[str, str]] = set()  # group and name
+
+
+_together: ContextVar[_Together | None] = ContextVar("flowfs_together", default=None)
 
 
 class UploadCatalog:
@@ -78,7 +97,9 @@ class UploadCatalog:
         self._service = service
         self._changed = changed
         self._gone = gone
+        self._ttl = ttl
         self._listings: Cache[str, list[FileRecord]] = Cache(ttl)
+        self._together: list[_Together] = []  # calls for many files that are under way
         self._lock = threading.Lock()
         self._asked: dict[str, dict[str, str]] = {}  # group -> upload -> name asked for
         self._sending: dict[str, list[_Sending]] = {}
@@ -207,9 +228,50 @@ class UploadCatalog:
     ) -> FileRecord:
         """Upload a file, in place of the one that has its name: as `Catalog.upload_file`."""
         with self._changing(group_id, name):
-            return self._store(
-                group_id, name, raw_name, file, self._refreshed(group_id), progress=progress
-            )
+            listed = self._listed_for(group_id, name)
+            return self._store(group_id, name, raw_name, file, listed, progress=progress)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Store many files within the ``with`` block with as few listings as possible.
+
+        A listing is good for `ttl` seconds, as everywhere, for all names that are stored there
+        for the first time; without this each is listed for anew.
+        """
+        together = _Together()
+        token = _together.set(together)
+        with self._lock:
+            self._together.append(together)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._together.remove(together)
+            _together.reset(token)
+
+    def _listed_for(self, group_id: str, name: str) -> builtins.list[FileRecord]:
+        """Return what is there before a name is stored; nobody else here changes that name."""
+        together = _together.get()
+        if together is None:
+            return self._refreshed(group_id)
+        with self._lock:
+            if (group_id, name) in together.changed:
+                together = None
+        if together is None:
+            return self._refreshed(group_id)
+        known = together.known
+
+        def fetch() -> list[FileRecord]:
+            good_until = time.monotonic() + self._ttl
+            listed = self._refreshed(group_id)
+            known[group_id] = (listed, good_until)
+            return listed
+
+        def good() -> list[FileRecord] | None:
+            listed, good_until = known.get(group_id, (None, 0.0))
+            return listed if good_until > time.monotonic() else None
+
+        return together.listings.get(group_id, fetch, good)
 
     def rename(
         self, group_id: str, old: str, new: str, raw_name: str, file: IO[bytes]
@@ -373,6 +435,9 @@ class UploadCatalog:
         try:
             yield
         finally:
+            with self._lock:
+                for together in self._together:
+                    together.changed |= keys
             with self._free:
                 self._busy -= keys
                 self._free.notify_all()

@@ -9,6 +9,9 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.spec import AbstractFileSystem
+
 from flowfs import tree
 from flowfs.errors import (
     AlreadyExists,
@@ -21,6 +24,7 @@ from flowfs.errors import (
 )
 from flowfs.filesystem import globbing
 from flowfs.filesystem.bound import one_operation
+from flowfs.filesystem.copying import Plan, copy_all
 from flowfs.filesystem.looking import Looking
 from flowfs.filesystem.reading import Reading
 from flowfs.filesystem.writing import (
@@ -170,12 +174,53 @@ class Changing(Looking, Reading):
         with self.open(path, "xb" if mode == "create" else "wb", **kwargs) as file:
             file.write(value)
 
-    def put(self, lpath: Any, rpath: Any, recursive: bool = False, **kwargs: Any) -> None:
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Any = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Copy local files here, as in fsspec: into ``uploads/``, or to ``new``.
 
-        ``put("args.json", ".../runs/new")`` and ``".../runs/new/"`` both start a run.
+        Uploads are sent several at once, each to its end whatever becomes of others: a request
+        for each, one more where it replaces another, and a listing every `ttl` seconds.
+        ``put("args.json", ".../runs/new")`` and ``".../runs/new/"`` both start a run; several
+        are started one after another, and none after one that is refused.
+
+        Parameters
+        ----------
+        lpath, rpath : str or list of str
+            Where they are, and where they go.
+        recursive : bool
+            Take all files below directories.
+        callback : Callback
+            As in fsspec. It is called from threads, one at a time; what it raises ends all.
+        maxdepth : int, optional
+            Levels to descend.
+
+        Raises
+        ------
+        OSError
+            The first in the order of the paths; ``others`` has what else went wrong.
         """
-        super().put(lpath, self._without_slash(rpath), recursive=recursive, **kwargs)
+        rpath = self._without_slash(rpath)
+        plan = Plan(self)
+        AbstractFileSystem.put(plan, lpath, rpath, recursive, maxdepth=maxdepth, **kwargs)
+        callback = Callback.as_callback(callback)
+        if self._intrans or any(map(self._acts, {target for _, target in plan.pairs})):
+            super().put(lpath, rpath, recursive, callback, maxdepth, **kwargs)
+            return
+        with self.catalog.together():
+            copy_all(self.put_file, plan.pairs, self._workers, callback, **kwargs)
+
+    def _acts(self, target: str) -> bool:
+        """Tell whether what is written to a place starts or cancels a run."""
+        with contextlib.suppress(NotFound, NotADirectory):
+            return self._resolve(target).kind in (tree.NEW, tree.CANCEL)
+        return False
 
     @one_operation
     def copy(

@@ -14,7 +14,7 @@ from flowfs.errors import NotADirectory, NotFound, NotPermitted, failure
 from flowfs.filesystem import globbing
 from flowfs.filesystem.bound import BoundFileSystem, one_operation
 from flowfs.filesystem.places import Entry
-from flowfs.pool import map_all, result_of
+from flowfs.pool import Failures, map_all, result_of, results_of
 from flowfs.service import STATES
 
 __all__ = ["Looking"]
@@ -65,7 +65,9 @@ class Looking(BoundFileSystem):
         if state is not None and state not in STATES:
             raise ValueError(f"no state {state!r}: there are {', '.join(STATES)}")
         with self._naming(path):
-            listing = self.entries.children(self._resolve(path), refresh=refresh, state=state)
+            node = self._resolve(path)
+            self.entries.ahead.looked(node)
+            listing = self.entries.children(node, refresh=refresh, state=state)
         return listing if detail else [entry["name"] for entry in listing]
 
     @one_operation
@@ -277,14 +279,35 @@ class Looking(BoundFileSystem):
         """Return the bytes of all files below a place; views below it do not count.
 
         A request for each result whose size is not known, several at once.
+
+        Raises
+        ------
+        FlowError
+            The first in the order of the paths; ``others`` has what else went wrong.
         """
         found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
         unknown = [p for p, entry in found.items() if entry["size"] is None]
         asked = map_all(lambda p: self.info(p)["size"], unknown, self._workers)
         sizes = {p: entry["size"] for p, entry in found.items()}
-        sizes |= {p: result_of(size) for p, size in zip(unknown, asked, strict=True)}
+        Failures.check_all(asked)
+        sizes |= dict(zip(unknown, asked, strict=True))
         sizes = {p: size or 0 for p, size in sizes.items()}
         return sum(sizes.values()) if total else sizes
+
+    @one_operation
+    def sizes(self, paths: list[str]) -> list[int | None]:
+        """Return the sizes of files in bytes, in their order; as :meth:`info` tells them.
+
+        A request for each that is not known, several at once.
+
+        Raises
+        ------
+        FlowError
+            The first in the order of the paths; ``others`` has what else went wrong.
+        """
+        asked = map_all(lambda p: self.info(p)["size"], paths, self._workers)
+        Failures.check_all(asked)
+        return results_of(asked)
 
     def created(self, path: str) -> datetime.datetime:
         """Return when a run was created, or a file of it came to be (UTC)."""
