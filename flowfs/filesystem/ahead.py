@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files
 from flowfs.content import Content
 from flowfs.errors import NotFound
 from flowfs.filesystem.errands import Errands
-from flowfs.filesystem.orders import Order, orders_of
+from flowfs.filesystem.orders import Order, Orders
 from flowfs.filesystem.sources import source_in_run
 from flowfs.filesystem.walking import Files, Stop, Walk
 from flowfs.names import from_name
@@ -55,9 +55,9 @@ class Ahead:
 
     Attributes
     ----------
-    number : callable, optional
-        Returns the inode of a run, by ids of group and run; set by a mount, whose large
-        directories some programs go through in the order of these.
+    numbers : callable, optional
+        Returns the inodes of runs, by the ids of their group and of each; set by a mount, whose
+        large directories some programs go through in the order of these.
     """
 
     def __init__(self, catalog: Catalog, content: Content, connections: int) -> None:
@@ -65,11 +65,11 @@ class Ahead:
         self._content = content
         self._most = min(_MOST, _EACH * (connections - 1))
         self._errands = Errands(connections - 1)
-        self.number: Callable[[str, str], int] | None = None
+        self.numbers: Callable[[str, list[str]], list[int]] | None = None
         self._lock = threading.Lock()
         self._walks: list[Walk] = []  # the latest first
         self._last: tuple[str, str] | None = None  # group and run, as the path has them
-        self._orders: deque[tuple[Mapping[str, RunRecord], list[Order]]] = deque(maxlen=_LISTINGS)
+        self._orders: deque[tuple[Mapping[str, RunRecord], Orders]] = deque(maxlen=_LISTINGS)
         self._rests_until = 0.0
         self._pace = 0.0  # seconds that the last errand took
 
@@ -129,15 +129,15 @@ class Ahead:
         self._walks.insert(0, found)
         return found
 
-    def _orders_of(self, walk: Walk) -> list[Order]:
+    def _orders_of(self, walk: Walk) -> Iterable[Order]:
         """Return the orders of the listing that somebody goes through."""
         if walk.order is not None:
             return [walk.order]
         for runs, orders in self._orders:
             if runs is walk.runs:
                 return orders
-        number = self.number
-        orders = list(orders_of(walk.runs, number and partial(number, walk.group_id)))
+        numbers = self.numbers
+        orders = Orders(walk.runs, numbers and partial(numbers, walk.group_id))
         self._orders.append((walk.runs, orders))
         return orders
 

@@ -41,10 +41,12 @@ def walk(
 
     Views below the start are passed by, so that nothing is met twice; a start at or in a view
     is entered. A directory that has vanished since it was listed is left out; every other
-    failure is raised, or given to `on_error`.
+    failure is raised, or given to `on_error`. One request at a time waits; from the second run
+    on, what the next ones need is fetched ahead.
     """
     try:
         start = entries.follow(start)
+        entries.ahead.looked(start)
         listing = entries.children(start)
     except (NotFound, NotADirectory) as error:
         if on_error is not None:

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ["Order", "orders_of"]
+__all__ = ["Order", "Orders"]
 
 
 class Order:
@@ -41,30 +41,43 @@ class Order:
 _BY_NUMBER = 10_000
 
 
-def orders_of(
-    listed: Collection[str], number: Callable[[str], int] | None = None
-) -> Iterator[Order]:
-    """Yield the orders in which the names of a listing are likely to be gone through.
+class Orders:
+    """The orders in which a listing is likely to be gone through; each made when it is looked at.
 
     Parameters
     ----------
     listed : collection of str
-        Names as they are listed, all different: the order of `find` and `ls -l`. Next comes
+        Names as they are listed, all different: the order of `find` and `ls -l`. The next is
         that of a shell and of `ls -R`, by name.
-    number : callable, optional
-        Returns the inode of a name. The last order is by that, in large listings.
+    numbers : callable, optional
+        Returns the inodes of names. The last order is by that, in large listings.
     """
-    names = list(listed)
+
+    def __init__(
+        self, listed: Collection[str], numbers: Callable[[list[str]], list[int]] | None = None
+    ) -> None:
+        self._made: list[Order] = []
+        self._more = _orders_of(list(listed), numbers)
+
+    def __iter__(self) -> Iterator[Order]:
+        yield from self._made
+        for order in self._more:
+            self._made.append(order)
+            yield order
+
+
+def _orders_of(
+    names: list[str], numbers: Callable[[list[str]], list[int]] | None
+) -> Iterator[Order]:
     ranks = array("L", sorted(range(len(names)), key=names.__getitem__))
     by_name = [names[at] for at in ranks]
     yield Order(names, by_name, ranks)
     yield Order(by_name, by_name)
-    if number is not None and len(names) > _BY_NUMBER:
-        numbers = [number(name) for name in names]
-        by_number = sorted(range(len(names)), key=numbers.__getitem__)
-        places = array("L", bytes(8 * len(names)))
+    if numbers is not None and len(names) > _BY_NUMBER:
+        by_number = sorted(range(len(names)), key=numbers(names).__getitem__)
+        places = array("L", [0] * len(names))
         for place, at in enumerate(by_number):
             places[at] = place
         yield Order(
-            [names[at] for at in by_number], by_name, array("L", (places[at] for at in ranks))
+            [names[at] for at in by_number], by_name, array("L", [places[at] for at in ranks])
         )
