@@ -58,11 +58,12 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--cache-dir",
     type=click.Path(file_okay=False, resolve_path=True),
-    help="Where content is kept in temporary files.",
+    help="Where content is kept on disk (~/.cache/flowfs).",
 )
 @click.option(
     "--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 2G (1G)."
 )
+@click.option("--no-cache", is_flag=True, help="Keep nothing on disk beyond this mount.")
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=True, resolve_path=True),
@@ -175,7 +176,8 @@ def settings_of(
         debug=ours.pop("debug", False),
         stderr=foreground,
     )
-    own = {
+    own: dict[str, Any] = {"cache": not ours.pop("no_cache", False)}
+    own |= {
         name: ours.pop(name)
         for name in ("fuse", "allow_other", "uid", "gid", "umask")
         if name in ours

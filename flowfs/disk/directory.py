@@ -20,12 +20,15 @@ _NAME = "flowfs-v1"
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n"
 
 
-def default_place() -> str:
-    """Return where caches are unless told otherwise: as the XDG base directories have it."""
+def default_place() -> str | None:
+    """Return where caches are unless told otherwise: as the XDG base directories have it.
+
+    None for a user without a home.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "flowfs")
+    return os.path.join(base, "flowfs") if os.path.isabs(base) else None
 
 
 def claim(place: str) -> str:

@@ -132,6 +132,7 @@ def mount(
     uid: int | str | None = None,
     gid: int | str | None = None,
     umask: int | str = 0,
+    cache: bool = True,
     cache_size: int | str | None = None,
     options: str | Mapping[str, str | bool] = "",
     log_file: str | os.PathLike[str] | None = None,
@@ -168,8 +169,11 @@ def mount(
         Whom the files belong to, by number or name.
     umask : int or str
         Permissions that nobody has: ``0o027``, or in octal ``"027"``.
+    cache : bool
+        Whether content stays on disk for later mounts: in `cache_dir`, an option of
+        :class:`~flowfs.FlowFileSystem`, or else in ``~/.cache/flowfs``.
     cache_size : int or str, optional
-        Bytes of content kept in temporary files, also as ``"512M"``.
+        Bytes of content kept on disk, also as ``"512M"``.
     options : str or mapping
         For FUSE, as its ``-o``: ``"noatime,max_read=65536"``.
     log_file : str or path-like, optional
@@ -221,6 +225,7 @@ def mount(
         directory=os.path.abspath(own or os.fspath(directory or "")),
         url=url or "",
         service=given,
+        cache=cache,
         fuse=fuse,
         allow_other=allow_other,
         uid=user_number(str(uid)) if uid is not None else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import json
+import logging
 import os
 import pwd
 import re
@@ -13,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowfs.errors import AccessDenied, FlowError, InvalidArguments, failure
+from flowfs.content import Room
+from flowfs.disk import claim, default_place
+from flowfs.errors import AccessDenied, FlowError, InvalidArguments, describe, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.log import Log
 
@@ -26,6 +29,8 @@ __all__ = [
     "umask_of",
     "user_number",
 ]
+
+logger = logging.getLogger("flowfs.mount")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.I)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
@@ -51,6 +56,9 @@ class Settings:
         service.
     service : mapping
         Options of :class:`~flowfs.FlowFileSystem`, the token among them; in no repr.
+    cache : bool
+        Whether what is fetched stays on disk: where the service's options do not say where, in
+        the user's directory for such things, if anything can be kept there.
     fuse : str
         The binding: auto, fusepy or mfusepy.
     allow_other : bool
@@ -70,6 +78,7 @@ class Settings:
     directory: str
     url: str = ""
     service: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    cache: bool = True
     fuse: str = "auto"
     allow_other: bool = False
     uid: int | None = None
@@ -83,6 +92,8 @@ class Settings:
         for name in self.options:
             if name in _RESERVED or not _NAME.fullmatch(name):
                 raise failure(InvalidArguments, f"the option {name!r} is not for FUSE to be given")
+        if not self.cache and self.service.get("cache_dir") is not None:
+            raise failure(InvalidArguments, "no cache, and a directory for it: one of them")
 
     def dump(self) -> bytes:
         """Return it as a line of JSON, the token included."""
@@ -103,6 +114,8 @@ class Settings:
             If an option makes no sense.
         """
         given, url = dict(self.service), self.url
+        if self.cache and given.get("cache_dir") is None:
+            given["cache_dir"] = _usual_cache()
         try:
             if url.lower().startswith(("http://", "https://")):
                 given["endpoint"], url = url, ""
@@ -115,6 +128,21 @@ class Settings:
             raise failure(InvalidArguments, str(error)) from None
 
 
+def _usual_cache() -> str | None:
+    """Return the directory for caches; None if nothing can be kept there, which is logged."""
+    place = default_place()
+    if place is None:
+        logger.warning("nothing is kept on disk: there is no home directory; name a cache_dir")
+        return None
+    try:
+        claim(place)
+        Room(place)
+    except FlowError as error:
+        logger.warning("nothing is kept on disk: %s", describe(error))
+        return None
+    return place
+
+
 # -- options by comma ------------------------------------------------------
 
 # What mount(8) and systemd have for themselves.
@@ -122,7 +150,7 @@ _NOT_OURS = re.compile(
     r"(no)?auto|_netdev|nofail|defaults|(no)?users?|(no)?owner|(no)?group|[xX]-.*|comment=.*"
     r"|uhelper=.*|helper=.*|user=.*|sloppy|loud|silent|rw"
 )
-_FLAGS = {"allow_other", "debug", "syslog", "read_only", "ro"}
+_FLAGS = {"allow_other", "debug", "no_cache", "syslog", "read_only", "ro"}
 _SERVICE_NUMBERS = {"timeout": float, "retries": int, "ttl": float, "max_connections": int}
 
 
