@@ -10,7 +10,7 @@ from wire import Wire
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Comparison, Contender, Goal, Measured
 from benchmarks.flowfs_mount import flowfs_mount
-from benchmarks.mounted import on_mount
+from benchmarks.mount_contender import on_mount
 from benchmarks.mounts import Mount
 from benchmarks.rclone_mount import program, rclone_mount
 from benchmarks.reader import shell

@@ -15,7 +15,7 @@ from benchmarks.case import Case, Comparison, Contender, Goal, Measured
 from benchmarks.flowfs_mount import flowfs_mount
 from benchmarks.fsspec_mount import fsspec_mount
 from benchmarks.memory_mount import memory_mount
-from benchmarks.mounted import BINDINGS, Make, on_mount
+from benchmarks.mount_contender import BINDINGS, Make, on_mount
 from benchmarks.mounts import Mount
 from benchmarks.rclone_mount import program, rclone_mount
 from benchmarks.reader import cat, shell
