@@ -13,6 +13,7 @@ from flowfs.tree import Node
 
 __all__ = ["Files", "Stop", "Walk"]
 
+_SOON = 10.0  # seconds within which who goes on goes on; who takes longer needs nothing ahead
 _SKIPPED = 256  # runs in other states that may lie between two that are gone to
 _FEW = 16  # files of a run, of which all are fetched in whatever order they are looked at
 _FIRST = 4  # files ahead of the second that is looked at
@@ -181,7 +182,8 @@ class Walk:
         """Go on to a run, if that is the next one; tell whether it is.
 
         The next is that in the listing, or by name, of those in states that were met before:
-        who goes through ``states/SUCCESS`` passes the others by.
+        who goes through ``states/SUCCESS`` passes the others by. Who takes long to get there is
+        followed no more.
 
         Parameters
         ----------
@@ -194,6 +196,8 @@ class Walk:
         now : float
             The time.
         """
+        if now > self.seen + _SOON:
+            return False
         for order in orders if self.order is None else (self.order,):
             here = order.place(self.run_id) if self.order is None else self.place
             place = self._next(order, here, run_id) if here >= 0 else -1
