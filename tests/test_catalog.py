@@ -181,6 +181,17 @@ class TestCache:
             assert asked.result() == "before"
         assert kept.peek("key") == "after"
 
+    def test_what_is_asked_for_while_something_else_is_dropped_is_kept(self) -> None:
+        kept, fetch = Cache[str, str](TTL), Fetch("value")
+        fetch.go_on.clear()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(kept.get, "key", fetch)
+            assert fetch.begun.wait(LONG)
+            kept.drop("another")
+            fetch.go_on.set()
+            assert asked.result() == "value"
+        assert kept.peek("key") == "value"
+
     def test_a_value_by_another_way_is_not_kept_if_something_changed_since(self) -> None:
         kept = Cache[str, str](TTL)
         since = kept.drops

@@ -50,6 +50,7 @@ class Cache(Generic[K, V]):
         self._lock = threading.Lock()
         self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._fetching: Flights[K, V] = Flights()
+        self._asked: dict[K, object] = {}  # what is being fetched, and is to be kept
         self._drops = 0
         self.usage = Usage()
 
@@ -93,11 +94,19 @@ class Cache(Generic[K, V]):
             self._fetching.ahead(key, lambda: self._fetched(key, fetch))
 
     def _fetched(self, key: K, fetch: Callable[[], V]) -> V:
+        asked = object()
         with self._lock:
             self.usage.misses += 1
-            drops = self._drops
-        value = fetch()
-        self.put(key, value, since=drops)
+            self._asked[key] = asked
+        try:
+            value = fetch()
+            with self._lock:
+                if self._asked.get(key) is asked:  # not dropped since
+                    self._keep(key, value)
+        finally:
+            with self._lock:
+                if self._asked.get(key) is asked:
+                    del self._asked[key]
         return value
 
     @property
@@ -116,14 +125,17 @@ class Cache(Generic[K, V]):
             What :attr:`drops` was before the value was asked for; not kept if something was
             dropped since then.
         """
-        good_until = float("inf") if self._lasts(value) else time.monotonic() + self._ttl
         with self._lock:
-            if since is not None and since != self._drops:
-                return
-            self._kept[key] = (value, good_until)
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._bound:
-                self._kept.popitem(last=False)
+            if since is None or since == self._drops:
+                self._keep(key, value)
+
+    def _keep(self, key: K, value: V) -> None:
+        """Keep a value; the lock is held."""
+        good_until = float("inf") if self._lasts(value) else time.monotonic() + self._ttl
+        self._kept[key] = (value, good_until)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._bound:
+            self._kept.popitem(last=False)
 
     def items(self) -> list[tuple[K, V]]:
         """Return what is kept, of whatever age; never fetch."""
@@ -134,6 +146,7 @@ class Cache(Generic[K, V]):
         """Forget a value; a fetch of it that is under way will not be kept, nor joined."""
         with self._lock:
             self._kept.pop(key, None)
+            self._asked.pop(key, None)
             self._fetching.drop(key)
             self._drops += 1
 
@@ -142,6 +155,7 @@ class Cache(Generic[K, V]):
         with self._lock:
             for key in [k for k, (value, _) in self._kept.items() if not self._lasts(value)]:
                 del self._kept[key]
+            self._asked.clear()
             self._fetching.clear()
             self._drops += 1
 
@@ -149,6 +163,7 @@ class Cache(Generic[K, V]):
         """Forget everything."""
         with self._lock:
             self._kept.clear()
+            self._asked.clear()
             self._fetching.clear()
             self._drops += 1
 
