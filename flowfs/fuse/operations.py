@@ -87,6 +87,7 @@ class Operations(Looking, Files, Changing):
     @operation
     def destroy(self, path: str) -> None:
         """Send uploads that are not sent yet: the kernel drops what it had still to close."""
+        self._entries.ahead.stop()
         if self._served is not None:
             self._served(_LAST + 1.0)
         self._drafts.settle_all(_LAST)
