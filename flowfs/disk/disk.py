@@ -153,6 +153,9 @@ class Disk:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno is not None:  # of the system, and nothing is the matter with the file
+                self._say(error)
+                return None
             logger.warning("an archive is fetched again: the one that is kept %s", error)
             for end in (".j", ""):
                 try:
@@ -217,8 +220,13 @@ class Disk:
             except OSError:
                 continue
 
+    def flush(self) -> None:
+        """Write what was not written yet: others find it from then on."""
+        if self._facts is not None:
+            self._facts.flush()
+
     def close(self) -> None:
-        """Write what was not written yet."""
+        """Write what was not written yet, and keep nothing from then on."""
         if self._facts is not None:
             self._facts.close()
 

@@ -26,7 +26,8 @@ _BATCH_BYTES = 1 << 21
 _SOON = 0.3  # seconds after which others find what was learned
 _BUSY = 0.5  # seconds to wait for another process that writes
 _OFF = 60.0  # seconds without it, once it could not be used
-_DAY = 86_400
+_DAY = 86_400  # seconds after which it is noted that something is used still
+_MICROS = 1_000_000  # times are whole microseconds
 _LOOK = 8  # it is looked how large it is each time that this part of its bound was written
 _ROW = 100  # bytes of a fact beside its value
 _WAL = 1 << 22  # bytes of SQLite's log that are left lying there
@@ -76,6 +77,7 @@ class Facts:
         self._owner = os.getpid()
         self._connection: sqlite3.Connection | None = None
         self._held: int | None = None
+        self._inode = 0
         self._off_until = float("-inf")
         self._said = False
         self._new: dict[Key, bytes] = {}
@@ -101,7 +103,7 @@ class Facts:
             value, checksum, used = found
             if not isinstance(value, bytes) or checksum != _checksum(key, value):
                 return None
-            if used < time.time() - _DAY:
+            if used < (time.time() - _DAY) * _MICROS:
                 self._used.add(key)
                 self._soon()
             return value
@@ -171,7 +173,7 @@ class Facts:
         if not new and not used:
             return
         self._new, self._new_bytes, self._used = {}, 0, set()
-        now = int(time.time())
+        now = int(time.time() * _MICROS)
 
         def write(database: sqlite3.Connection) -> bool:
             with database:
@@ -181,10 +183,15 @@ class Facts:
                 )
                 database.executemany(
                     "replace into facts values (?, ?, ?, ?, ?, ?)",
-                    [(*key, value, _checksum(key, value), now) for key, value in new.items()],
+                    [
+                        (*key, value, _checksum(key, value), now + number)
+                        for number, (key, value) in enumerate(new.items())
+                    ],
                 )
             return True
 
+        if self._connection is not None and not self._is_there():
+            self._drop()  # somebody has removed it
         size = sum(len(value) + _ROW for value in new.values())
         with contextlib.suppress(OSError):
             self._count(size)
@@ -199,17 +206,16 @@ class Facts:
         def pragma(name: str) -> int:
             return int(database.execute(f"pragma {name}").fetchone()[0])
 
-        pages, free = pragma("page_count"), pragma("freelist_count")
-        if (pages - free) * pragma("page_size") <= self._bound:
-            return
-        count = database.execute("select count(*) from facts").fetchone()[0]
-        with database:
-            database.execute(
-                "delete from facts where used <= "
-                "(select used from facts order by used limit 1 offset ?)",
-                [count // 4],
-            )
-        if pages * pragma("page_size") > 2 * self._bound:
+        page = pragma("page_size")
+        while (pragma("page_count") - pragma("freelist_count")) * page > self._bound:
+            count = database.execute("select count(*) from facts").fetchone()[0]
+            with database:
+                database.execute(
+                    "delete from facts where (owner, item, kind) in "
+                    "(select owner, item, kind from facts order by used limit ?)",
+                    [count // 4 + 1],
+                )
+        if pragma("page_count") * page > 2 * self._bound:
             database.execute("vacuum")
 
     # -- the database ------------------------------------------------------
@@ -251,6 +257,10 @@ class Facts:
             if not locked(self._held, fcntl.LOCK_SH):
                 raise OSError("another process is removing it")
             os.utime(self._held)
+        with contextlib.suppress(FileExistsError):
+            # Not for others, which SQLite does not care about.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._inode = os.stat(self._path).st_ino
         database = sqlite3.connect(self._path, timeout=_BUSY, check_same_thread=False)
         self._connection = database
         # What a crash of the machine leaves behind is noticed by its checksums.
@@ -260,6 +270,12 @@ class Facts:
         database.execute("pragma cache_size = -1024")
         database.execute(_TABLE)
         return database
+
+    def _is_there(self) -> bool:
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except OSError:
+            return False
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 import zlib
 from bisect import bisect_right, insort
 from collections.abc import Callable
@@ -115,7 +116,7 @@ class CachedFile:
                 return zlib.crc32(data)
         return None
 
-    def write(self, start: int, data: bytes) -> None:
+    def write(self, start: int, data: bytes | memoryview) -> None:
         """Write bytes, and tell others of them.
 
         Raises
@@ -170,7 +171,7 @@ def held(path: str, directory: Callable[[], None] | None = None) -> int:
             if os.fstat(fd).st_nlink:
                 return fd
         except BlockingIOError:  # it is being removed
-            pass
+            time.sleep(0.001)
         except BaseException:
             os.close(fd)
             raise
