@@ -20,6 +20,8 @@ from flowfs.service.deadline import Watch, current_watch
 
 __all__ = ["WatchedAdapter", "new_http_session"]
 
+_BUFFER = 1 << 16  # bytes of a reply that are read ahead
+
 
 class _WholeHead(HTTPResponse):
     """A reply whose headers must have come to their end.
@@ -55,10 +57,28 @@ class _Lines:
         return getattr(self._file, name)
 
 
+class _Socket(socket.socket):
+    """A socket that asks the system for as little as it can.
+
+    Each call into it may cost a turn among threads: a timeout that is set already is not set
+    again, and a small reply comes with one read.
+    """
+
+    def settimeout(self, value: float | None) -> None:
+        """Set the seconds that one call may take."""
+        if value != self.gettimeout():
+            super().settimeout(value)
+
+    def makefile(self, mode: str = "r", buffering: int | None = None, **options: Any) -> Any:
+        """Return a file of it, as the class above does."""
+        return super().makefile(mode, _BUFFER if buffering is None else buffering, **options)  # type: ignore[call-overload]
+
+
 class _Watched:
     """Tells the thread's watch which socket its request is on."""
 
     sock: socket.socket | None
+    timeout: Any
     response_class = _WholeHead
     watch: Watch | None = None
 
@@ -85,7 +105,7 @@ class _Watched:
             own._dns_host.strip("[]"), own.port, allowed_gai_family(), socket.SOCK_STREAM
         )
         for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
+            sock = _Socket(family, kind, protocol)
             try:
                 for option in own.socket_options or ():
                     sock.setsockopt(*option)
@@ -101,6 +121,11 @@ class _Watched:
             raise failed or OSError("the host has no address")
         finally:
             failed = None  # or it would hold on to this frame, and that to it
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None and (watch := current_watch()) is not None:
+            self.timeout = watch.patience  # there is nothing to connect
+        super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         # urllib3 has set the time allowed for connecting; for each piece sent it may be

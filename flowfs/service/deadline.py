@@ -169,6 +169,7 @@ class _Keeper:
         self._heap: list[tuple[float, int, Watch]] = []
         self._serial = itertools.count()
         self._thread: threading.Thread | None = None
+        self._wakes = 0.0  # when the thread looks by itself, if it waits
 
     def add(self, watch: Watch) -> None:
         with self._changed:
@@ -181,16 +182,18 @@ class _Keeper:
                     target=self._run, name="flowfs-deadlines", daemon=True
                 )
                 self._thread.start()
-            elif self._heap[0][2] is watch:
+            elif watch.at < self._wakes:
                 self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._heap or not (due := self._due()):
-                    left = self._heap[0][0] - time.monotonic() if self._heap else None
+                while (due := self._due()) is None:
+                    # Waking up for what is over by then is cheaper than being told of it.
+                    self._wakes = self._heap[0][0] if self._heap else float("inf")
+                    left = self._wakes - time.monotonic()
                     # No wait is longer than the platform can count.
-                    self._changed.wait(left and min(left, threading.TIMEOUT_MAX))
+                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
             due.fire()
 
     def _due(self) -> Watch | None:
