@@ -17,6 +17,7 @@ __all__ = [
     "Listing",
     "Named",
     "RunRecord",
+    "names_of",
     "output_names",
     "plain",
     "read_object",
@@ -161,9 +162,10 @@ class Listing(dict[str, RunRecord]):
             [] if states <= ended else [run.id for run in self.values() if run.state not in ended]
         )
 
-    def names(self) -> list[str]:
-        """Return the file names of all runs, in the same order."""
-        return to_names(list(self), RESERVED_RUN_NAMES)
+
+def names_of(runs: Mapping[str, RunRecord]) -> list[str]:
+    """Return the file names of all runs of a listing, in its order."""
+    return to_names(list(runs), RESERVED_RUN_NAMES)
 
 
 @dataclass(frozen=True)

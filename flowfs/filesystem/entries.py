@@ -6,10 +6,10 @@ File system and mount both ask here, so that both show the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from flowfs import tree
-from flowfs.catalog import Catalog, FileRecord, RunRecord, timestamp
+from flowfs.catalog import Catalog, FileRecord, RunRecord, names_of
 from flowfs.content import Content
 from flowfs.errors import NotFound
 from flowfs.filesystem.ahead import Ahead
@@ -19,7 +19,28 @@ from flowfs.names import to_name
 from flowfs.service.runs import STATES
 from flowfs.tree import Kind, Node, join
 
-__all__ = ["Entries", "Entry"]
+__all__ = ["Alike", "Entries", "Entry"]
+
+
+class Alike(NamedTuple):
+    """Names in one directory of what is of one kind.
+
+    Attributes
+    ----------
+    kind : Kind
+        What they are.
+    directory : bool
+        Whether they are directories.
+    names : list of str
+        One or many.
+    ids : list of str, optional
+        The service's ids of files of a run, in the same order.
+    """
+
+    kind: Kind
+    directory: bool
+    names: list[str]
+    ids: list[str] | None = None
 
 
 class Entries(Sources):
@@ -65,7 +86,6 @@ class Entries(Sources):
         FlowError
             As the service says.
         """
-        self.check(node)
         kind = node.kind
         if kind is tree.OUTPUT:
             record = self._output(node)
@@ -84,6 +104,7 @@ class Entries(Sources):
             # It may have been replaced since it was listed.
             self.catalog.uploads(group_id, refresh=True)
             return self._file_entry(node, self.catalog.upload(group_id, name), ask)
+        self.check(node)
         entry = self._base(node)
         if kind is tree.STATE_RUN or kind is tree.LATEST:
             run = self.follow(node)
@@ -159,12 +180,9 @@ class Entries(Sources):
     def _inside_run(self, node: Node, ask: bool) -> Entry:
         """Times: when the run was created, and when it ended, or else changed last."""
         if ask or self._knows_handle(node):
-            handle = self._handle(node)
-            created = timestamp(handle.get("createdAt"))
-            mtime = timestamp(handle.get("finishedAt")) or self._times.run(handle)
-        else:
-            created = mtime = self._record(node).mtime
-        return {k: v for k, v in (("mtime", mtime), ("created", created)) if v is not None}
+            return self._facts_of(self._handle(node)).times
+        created = self._record(node).mtime
+        return {} if created is None else {"mtime": created, "created": created}
 
     def _file_entry(self, node: Node, record: FileRecord, ask: bool) -> Entry:
         entry = self._base(node, directory=False)
@@ -183,19 +201,27 @@ class Entries(Sources):
                 "islink": True,
                 "target": join(self._run_path(node), "results", record.name),
             }
-        entry.update({k: v for k, v in record.about.items() if k not in entry and k != "size"})
+        for name, value in record.about.items():
+            if name != "size":
+                entry.setdefault(name, value)
         return entry
 
     def _size(self, node: Node, ask: bool) -> int | None:
+        kind = node.kind
         source = self.source(node)
         if source is not None:
             return self.content.known_size(source)
-        if node.kind is tree.RUN_TABLE:
+        if kind is tree.RUN_TABLE:
             return self._tables.size(self.group_id(node))  # asked for only when it is read
-        if node.kind is tree.GROUP_HANDLE:
+        if kind is tree.GROUP_HANDLE:
             return self._tables.handle_size(self.catalog.group(self.group_id(node)))
         if not ask and not self._is_free(node):
             return None
+        if kind is tree.RUN_HANDLE or kind is tree.RUN_ARGUMENTS:
+            sizes = self._facts_of(self._handle(node)).sizes
+            if kind.name not in sizes:
+                sizes[kind.name] = len(self.read(node))
+            return sizes[kind.name]
         return len(self.read(node))
 
     def _is_free(self, node: Node) -> bool:
@@ -240,9 +266,50 @@ class Entries(Sources):
         list_of = self._LISTERS.get(node.kind)
         if list_of is not None:
             return list(list_of(self, node, refresh, state))
-        return list(self._list_fixed(node, refresh))
+        return [self.entry(node.child(name), ask=False) for name, _ in self._fixed(node, refresh)]
 
-    def _list_fixed(self, node: Node, refresh: bool) -> Iterator[Entry]:
+    def names(self, node: Node) -> list[Alike]:
+        """Return what a directory lists by name and kind alone; costs what :meth:`children` does.
+
+        Of 100,000 runs there are no entries made.
+
+        Returns
+        -------
+        list of Alike
+            What is of one kind together, in the order of :meth:`children`.
+
+        Raises
+        ------
+        NotFound, FlowError
+            As :meth:`children`.
+        """
+        node = self.follow(node)
+        kind = node.kind
+        if kind is tree.RUNS:
+            runs = self.catalog.runs(self.group_id(node))
+            fixed = [Alike(it, False, [name]) for name, it in self._fixed_of_runs(node)]
+            return [*fixed, Alike(tree.RUN, True, names_of(runs))]
+        if kind is tree.RESULTS:
+            self.check(node)
+            files = self._files(node)
+            names = [record.name for record in files]
+            return [Alike(tree.RESULT, False, names, [record.id for record in files])]
+        if kind is tree.OUTPUTS or kind is tree.OUTPUT:
+            self.check(node)
+            return [
+                Alike(tree.OUTPUT, record is None, [name], None if record is None else [record.id])
+                for name, record in self._below(node)
+            ]
+        if kind.directory and kind not in self._LISTERS:
+            return [Alike(it, it.directory, [name]) for name, it in self._fixed(node, False)]
+        listed = [(entry["name"].rpartition("/")[2], entry) for entry in self.children(node)]
+        return [
+            Alike(node.child(name).kind, entry["type"] == "directory", [name])
+            for name, entry in listed
+        ]
+
+    def _fixed(self, node: Node, refresh: bool) -> Iterator[tuple[str, Kind]]:
+        """Yield name and kind of what is in a directory that holds the same everywhere."""
         if node.kind is tree.GROUP:
             self.catalog.group(self.group_id(node), refresh=refresh)
         elif node.kind is tree.RUN:
@@ -252,9 +319,8 @@ class Entries(Sources):
         elif node.kind is not tree.ROOT:
             self.check(node)
         for name, kind in tree.child_kinds(node):
-            child = node.child(name)
-            if kind.when == "always" or self.exists(child):
-                yield self.entry(child, ask=False)
+            if kind.when == "always" or self.exists(node.child(name)):
+                yield name, kind
 
     def _list_groups(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         for group in self.catalog.groups(refresh=refresh):
@@ -281,20 +347,24 @@ class Entries(Sources):
 
     def _list_runs(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         group_id = self.group_id(node)
-        records = self.catalog.runs(group_id, refresh=refresh).values()
-        for name, kind in tree.child_kinds(node):
+        runs = self.catalog.runs(group_id, refresh=refresh)
+        for name, _ in self._fixed_of_runs(node) if state is None else ():
             child = node.child(name)
-            if state is None and (kind.when == "always" or self.exists(child)):
-                yield {**self._base(child), "size": len(self.read(child))}
-        for record in records:
+            yield {**self._base(child), "size": len(self.read(child))}
+        for name, record in zip(names_of(runs), runs.values(), strict=True):
             if state is None or record.state == state:
                 yield {
-                    "name": join(node.asked, record.name),
+                    "name": f"{node.asked}/{name}",
                     "size": 0,
                     "type": "directory",
                     "kind": tree.RUN.name,
                     **self._run_attributes(record),
                 }
+
+    def _fixed_of_runs(self, node: Node) -> Iterator[tuple[str, Kind]]:
+        for name, kind in tree.child_kinds(node):
+            if kind.when == "always" or self.exists(node.child(name)):
+                yield name, kind
 
     def _list_state(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         for record in self.catalog.runs(self.group_id(node), refresh=refresh).values():
@@ -333,21 +403,27 @@ class Entries(Sources):
 
     def _list_outputs(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         self._look_at_run(node, refresh)
+        if node.kind is tree.OUTPUT and (record := self._output(node)) is not None:
+            yield self._file_entry(node, record, ask=False)
+            return
+        for name, record in self._below(node):
+            child = node.child(name)
+            if record is not None:
+                yield self._file_entry(child, record, ask=False)
+            else:
+                yield self._base(child, directory=True)
+
+    def _below(self, node: Node) -> Iterator[tuple[str, FileRecord | None]]:
+        """Yield the names in a directory of outputs, with their files; None: a directory."""
         here = tuple(node.names["output"].split("/")) if "output" in node.names else ()
+        depth = len(here)
         seen = set()
         for record in self._files(node):
-            if record.output[: len(here)] != here or len(record.output) == len(here):
-                if record.output == here:
-                    yield self._file_entry(node, record, ask=False)
-                continue
-            name = record.output[len(here)]
-            if name not in seen:
-                seen.add(name)
-                child = node.child(name)
-                if len(record.output) == len(here) + 1:
-                    yield self._file_entry(child, record, ask=False)
-                else:
-                    yield self._base(child, directory=True)
+            if len(record.output) > depth and record.output[:depth] == here:
+                name = record.output[depth]
+                if name not in seen:
+                    seen.add(name)
+                    yield name, record if len(record.output) == depth + 1 else None
 
     _LISTERS: ClassVar[dict[Kind, Callable[[Entries, Node, bool, str | None], Iterator[Entry]]]] = {
         tree.GROUPS: _list_groups,

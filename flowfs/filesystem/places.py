@@ -9,9 +9,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from flowfs import tree
-from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files
+from flowfs.catalog import Catalog, FileRecord, RunRecord
 from flowfs.content import Content
 from flowfs.errors import NotADirectory, NotFound, failure
+from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.status import Status
 from flowfs.filesystem.tables import Tables
 from flowfs.filesystem.times import Times
@@ -23,7 +24,7 @@ __all__ = ["Entry", "Places"]
 Entry = dict[str, Any]
 
 _MAX_LINKS = 8
-_RUNS_BOUND = 256  # runs whose files are kept as records
+_RUNS_BOUND = 256  # runs of which it is kept what their handles say
 
 # Where links lead, as found out in the operation under way; one dict for all its threads.
 _links: ContextVar[dict[tuple[int, str], str] | None] = ContextVar("links", default=None)
@@ -54,7 +55,7 @@ class Places:
         self._times = Times(catalog)
         self._tables = Tables(catalog)
         self._workers = workers
-        self._records: OrderedDict[str, tuple[dict[str, Any], list[FileRecord]]] = OrderedDict()
+        self._facts: OrderedDict[str, RunFacts] = OrderedDict()
 
     # -- places ------------------------------------------------------------
 
@@ -253,36 +254,42 @@ class Places:
         return handle
 
     def _files(self, node: Node) -> list[FileRecord]:
-        # A listing tells that a run has no files yet: no need to open it.
-        if "run" in node.names and self._record(node).state != "SUCCESS":
+        if not self._has_files(node):
             return []
-        handle = self._handle(node)
-        known = self._records.get(handle["id"])
-        if known is None or known[0] is not handle:
-            # Of a run with many files each is looked up among all: read the handle once.
-            known = self._records[handle["id"]] = (handle, run_files(handle))
-            while len(self._records) > _RUNS_BOUND:
+        return self._facts_of(self._handle(node)).files
+
+    def _has_files(self, node: Node) -> bool:
+        """Tell whether the run may have files; a listing tells of most that have none."""
+        return "run" not in node.names or self._record(node).state == "SUCCESS"
+
+    def _facts_of(self, handle: dict[str, Any]) -> RunFacts:
+        """Return what a handle says. Of a run with many files each is looked up among all."""
+        known = self._facts.get(handle["id"])
+        if known is None or known.handle is not handle:
+            known = self._facts[handle["id"]] = RunFacts(handle)
+            while len(self._facts) > _RUNS_BOUND:
                 with contextlib.suppress(KeyError):  # another thread was faster
-                    self._records.popitem(last=False)
-        return known[1]
+                    self._facts.popitem(last=False)
+        return known
 
     def _result(self, node: Node) -> FileRecord:
         name = node.names["file"]
-        for record in self._files(node):
-            if record.name == name:
+        if self._has_files(node):
+            record = self._facts_of(self._handle(node)).by_name.get(name)
+            if record is not None:
                 return record
         raise failure(NotFound, f"the run has no result file {name!r}", node.path)
 
     def _output(self, node: Node) -> FileRecord | None:
         """Return the file that an output's path names; None if it is a directory."""
         wanted = tuple(node.names["output"].split("/"))
-        files = self._files(node)
+        files = []
+        if self._has_files(node):
+            facts = self._facts_of(self._handle(node))
+            if wanted in facts.by_output:
+                return facts.by_output[wanted]
+            files = facts.files
         for record in files:
-            if record.output == wanted:
-                return record
-        for record in files:
-            if record.output[: len(wanted)] == wanted:
-                return None
             if wanted[: len(record.output)] == record.output:
                 raise failure(NotADirectory, f"{'/'.join(record.output)!r} is a file", node.path)
         known = ", ".join("/".join(record.output) for record in files[:8])

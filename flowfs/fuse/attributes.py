@@ -10,9 +10,10 @@ from posixpath import dirname, relpath
 from typing import Any
 
 from flowfs import tree
-from flowfs.tree import Node
+from flowfs.filesystem.entries import Alike
+from flowfs.tree import Kind, Node
 
-__all__ = ["PLACEHOLDER_SIZE", "Attributes", "inode", "link_text"]
+__all__ = ["PLACEHOLDER_SIZE", "Attributes", "inode", "inodes", "link_text", "type_bits"]
 
 #: What a file shows whose size nobody knows yet: tar never opens one of size 0.
 PLACEHOLDER_SIZE = 1
@@ -89,9 +90,7 @@ class Attributes:
     @staticmethod
     def file_type(node: Node, entry: dict[str, Any]) -> int:
         """Return the type bits of ``st_mode``."""
-        if node.kind.link and node.kind is not tree.OUTPUT:
-            return stat.S_IFLNK
-        return stat.S_IFDIR if entry["type"] == "directory" else stat.S_IFREG
+        return type_bits(node.kind, entry["type"] == "directory")
 
     def permissions(self, node: Node, type_of: int) -> int:
         """Return the permission bits of ``st_mode``."""
@@ -110,6 +109,33 @@ class Attributes:
         return node.kind in (tree.RUNS, tree.UPLOADS) or not self.in_a_run
 
 
+def type_bits(kind: Kind, directory: bool) -> int:
+    """Return the type bits of ``st_mode`` for what is of a kind, as a mount shows it."""
+    if kind.link and kind is not tree.OUTPUT:
+        return stat.S_IFLNK
+    return stat.S_IFDIR if directory else stat.S_IFREG
+
+
+def inodes(node: Node, alike: Alike) -> list[int]:
+    """Return :func:`inode` of each of many names in a directory."""
+    if alike.ids is not None:
+        ends, begun = alike.ids, "\0".join(("result", _owner(node), ""))
+    else:
+        ends, begun = alike.names, "\0".join(("path", f"{node.path}/" if node.path else ""))
+    first = blake2b(begun.encode("utf-8", "surrogatepass"), digest_size=8)
+    numbers = []
+    for end in ends:
+        whole = first.copy()
+        whole.update(end.encode("utf-8", "surrogatepass"))
+        numbers.append(int.from_bytes(whole.digest(), "big") >> 1 or 1)
+    return numbers
+
+
+def _owner(node: Node) -> str:
+    """Return what tells the run of a result from others."""
+    return node.names.get("run") or f"workflow {node.names['workflow']}"
+
+
 def inode(node: Node, entry: dict[str, Any]) -> int:
     """Return a number that is the same for the same thing, now and in any other mount.
 
@@ -118,8 +144,7 @@ def inode(node: Node, entry: dict[str, Any]) -> int:
     """
     identity: tuple[str, ...] = ("path", node.path)
     if node.kind in (tree.RESULT, tree.OUTPUT) and "id" in entry:
-        owner = node.names.get("run") or f"workflow {node.names['workflow']}"
-        identity = ("result", owner, entry["id"])
+        identity = ("result", _owner(node), entry["id"])
     name = "\0".join(identity).encode("utf-8", "surrogatepass")
     number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big") >> 1
     return number or 1  # 0 means: no inode

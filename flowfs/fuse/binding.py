@@ -10,13 +10,16 @@ import contextlib
 import ctypes
 import errno
 import logging
+import operator
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, ClassVar
 
 from flowfs.errors import FlowError, InvalidArguments, failure
+from flowfs.fuse.threads import Kept
 
 __all__ = ["BACKGROUND", "BINDINGS", "Binding", "load"]
 
@@ -35,6 +38,7 @@ _EXTRAS = {"mfusepy": "pip install 'flowfs[fuse3]'", "fusepy": "pip install 'flo
 BACKGROUND = 1024
 _THREADS = 1000  # each waits for the service on a request of its own
 _IDLE_THREADS = 10
+_SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
 
@@ -104,7 +108,8 @@ class Binding:
         logging.getLogger("fuse").setLevel(logging.CRITICAL)
         served = operations if self.name == "mfusepy" else _Called(operations)
         try:
-            _fuse_of(self.module)(served, directory, raw_fi=True, foreground=True, **own)
+            mount = _fuse_of(self, operations)
+            mount(served, directory, raw_fi=True, foreground=True, **own)
         except RuntimeError as error:
             raise failure(
                 FlowError,
@@ -126,18 +131,62 @@ class Binding:
         return {}
 
 
-def _fuse_of(module: Any) -> Any:
-    """Return a binding's class that mounts, with all that libfuse 3 says passed on.
+def _fuse_of(binding: Binding, operations: Any) -> Any:
+    """Return a binding's class that mounts, with what happens most done in few steps.
 
-    mfusepy drops the flags of rename: one that is to replace nothing would replace, and one that
-    is to exchange two files would lose one. libfuse 2 knows no flags, and the kernel refuses
-    them. It also drops by which descriptor a file is cut off, and one that has been removed is
-    known by nothing else; with libfuse 2 that is an operation of its own.
+    Attributes and listings go from the operations into libfuse's own structs, past the dicts
+    that the bindings take them in, and without giving up the interpreter for each name.
     """
-    if not hasattr(module.FUSE, "rename_fuse_3"):
-        return module.FUSE
+    module: Any = binding.module
+    name_of, stat_of = _name, _Stat(module.c_stat)
+    threads = Kept()
+    look, list_names = operations.getattr, operations.readdir
+    more: tuple[int, ...] = () if binding.libfuse == 2 else (0,)
+    # As the binding has it, but for the interpreter: libfuse only takes notes here.
+    filler_of = ctypes.PYFUNCTYPE(
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.POINTER(module.c_stat),
+        module.c_off_t,
+        *[ctypes.c_int for _ in more],
+    )
+    wrapped = module.FUSE._wrapper
 
-    class Whole(module.FUSE):  # type: ignore[misc]
+    class Lean(module.FUSE):  # type: ignore[misc]
+        def _wrapper(self, function: Any, *args: Any) -> Any:
+            threads.keep()
+            # fusepy has it static.
+            return wrapped(function, *args) if static else wrapped(self, function, *args)
+
+        def fgetattr(self, path: bytes | None, buffer: Any, info: Any) -> int:
+            stat_of.write(buffer, look(name_of(path), info.contents if info else None))
+            return 0
+
+        def _list(self, path: bytes | None, buffer: Any, filler: Any, *rest: Any) -> int:
+            fill, stat = ctypes.cast(filler, filler_of), module.c_stat()
+            for name, type_of, number in list_names(name_of(path), 0):
+                stat.st_mode, stat.st_ino = type_of, number
+                if fill(buffer, name.encode("utf-8", "surrogateescape"), stat, 0, *more):
+                    return -errno.ENOMEM
+            return 0
+
+    static = isinstance(vars(module.FUSE)["_wrapper"], staticmethod)
+    listing = {"fusepy": "readdir", "mfusepy": f"readdir_fuse_{binding.libfuse}"}[binding.name]
+    setattr(Lean, listing, Lean._list)
+    if not hasattr(module.FUSE, "rename_fuse_3"):
+        return Lean
+
+    class Whole(Lean):
+        """With all that libfuse 3 says passed on.
+
+        mfusepy drops the flags of rename: one that is to replace nothing would replace, and
+        one that is to exchange two files would lose one. libfuse 2 knows no flags, and the
+        kernel refuses them. It also drops by which descriptor a file is cut off, and one that
+        has been removed is known by nothing else; with libfuse 2 that is an operation of its
+        own.
+        """
+
         def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
             paths = (name.decode(self.encoding, self.errors) for name in (old, new))
             self.operations.rename(*paths, flags)
@@ -149,6 +198,63 @@ def _fuse_of(module: Any) -> Any:
             return 0
 
     return Whole
+
+
+def _name(path: bytes | None) -> str | None:
+    return None if path is None else path.decode("utf-8", "surrogateescape")
+
+
+class _Stat:
+    """Writes what stat tells into the struct of a binding, wherever that has what.
+
+    Parameters
+    ----------
+    struct_of : type
+        The binding's ``struct stat``.
+    """
+
+    _NUMBERS = (
+        "st_mode",
+        "st_ino",
+        "st_nlink",
+        "st_uid",
+        "st_gid",
+        "st_size",
+        "st_blocks",
+        "st_blksize",
+    )
+    _TIMES = ("st_atime", "st_mtime", "st_ctime")
+    _CODES: ClassVar[dict[int, str]] = {2: "H", 4: "I", 8: "Q"}
+
+    def __init__(self, struct_of: Any) -> None:
+        members = []  # offset, code, which of the values
+        for index, name in enumerate(self._NUMBERS):
+            field = getattr(struct_of, name)
+            members.append((field.offset, self._CODES[field.size], index))
+        for index, name in enumerate(self._TIMES):
+            field = getattr(struct_of, f"{name}spec")
+            half = field.size // 2
+            for part in (0, 1):
+                which = len(self._NUMBERS) + 2 * index + part
+                members.append((field.offset + part * half, self._CODES[half].lower(), which))
+        form, at = "=", 0
+        for offset, code, _ in sorted(members):
+            form += f"{offset - at}x{code}"
+            at = offset + struct.calcsize(code)
+        self._size = ctypes.sizeof(struct_of)
+        self._pack = struct.Struct(f"{form}{self._size - at}x").pack
+        self._values = operator.itemgetter(*self._NUMBERS, *self._TIMES)
+        self._order = operator.itemgetter(*[which for _, _, which in sorted(members)])
+
+    def write(self, buffer: Any, told: Mapping[str, int]) -> None:
+        """Write all of it; times are in nanoseconds."""
+        *numbers, accessed, modified, changed = self._values(told)
+        seconds = (
+            *divmod(accessed, _SECOND),
+            *divmod(modified, _SECOND),
+            *divmod(changed, _SECOND),
+        )
+        ctypes.memmove(buffer, self._pack(*self._order((*numbers, *seconds))), self._size)
 
 
 class _Called:

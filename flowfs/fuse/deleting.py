@@ -54,6 +54,11 @@ class Deletions:
         self._lock = threading.Lock()
         self._marks: dict[str, _Marks] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is hidden."""
+        return bool(self._marks)
+
     def hides(self, node: Node) -> bool:
         """Tell whether a place has been unlinked, or is below a directory that has."""
         if not self._marks or not _of_a_run(node):

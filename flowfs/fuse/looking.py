@@ -6,17 +6,21 @@ import errno
 import os
 import posixpath
 import stat
+from itertools import repeat
 from typing import Any
 
 from flowfs import tree
 from flowfs.errors import InvalidArguments, NotFound, failure
-from flowfs.filesystem.entries import Entry
-from flowfs.fuse.attributes import inode, link_text
+from flowfs.filesystem.entries import Alike
+from flowfs.fuse.attributes import inode, inodes, link_text, type_bits
 from flowfs.fuse.handles import Handle
 from flowfs.fuse.served import Answer, Served, operation
 from flowfs.tree import Node
 
-__all__ = ["Looking"]
+__all__ = ["Listed", "Looking"]
+
+# Name, type bits and inode number.
+Listed = tuple[str, int, int]
 
 _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has room for
 _TRIES = 5  # for a listing while files are being sent
@@ -40,11 +44,12 @@ class Looking(Served):
         if path is None:
             return self._of_removed(self._handles.get(fi.fh))
         node = self._visible(path)
-        with self._bounded(node.path):
-            draft = self._drafts.peek(node.path)
-        if draft is not None and draft.size is not None:
-            entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
-            return self._attributes.of(node, entry)
+        if node.kind is tree.UPLOAD:
+            with self._bounded(node.path):
+                draft = self._drafts.peek(node.path)
+            if draft is not None and draft.size is not None:
+                entry = {"type": "file", "size": draft.size, "mtime": draft.mtime}
+                return self._attributes.of(node, entry)
         if node.kind is not tree.RUN:  # of which its directory has told all
             self._entries.ahead.looked(node)
         try:
@@ -64,27 +69,33 @@ class Looking(Served):
         return self._attributes.of(tree.parse(handle.path), entry) | {"st_nlink": 0}
 
     @operation
-    def readdir(self, path: str | None, fh: int) -> list[tuple[str, dict[str, int], int]]:
-        """List a directory: at most one request, and none for sizes."""
+    def readdir(self, path: str | None, fh: int) -> list[Listed]:
+        """List a directory: at most one request, and none for sizes.
+
+        Returns
+        -------
+        list of (str, int, int)
+            Name, type bits of the mode, and inode number of each.
+        """
         node = self._visible(path)
         above = self._place(posixpath.dirname(path or "/"))
         listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
-        names = set()
         self._entries.ahead.looked(node)
         children, new = self._children(node)
-        for entry in children:
-            name = entry["name"].rpartition("/")[2]
-            child = node.child(name)
-            if not self._deletions.hides(child):
-                names.add(name)
-                type_of = self._attributes.file_type(child, entry)
-                listed.append((name, type_of, inode(child, entry)))
-        for name in new:
-            if name not in names:
-                listed.append((name, stat.S_IFREG, inode(node.child(name), {})))
-        return [(name, {"st_mode": mode, "st_ino": ino}, 0) for name, mode, ino in listed]
+        for alike in children:
+            type_of = type_bits(alike.kind, alike.directory)
+            listed.extend(zip(alike.names, repeat(type_of), inodes(node, alike), strict=False))
+        if self._deletions.any:
+            hides = self._deletions.hides
+            listed[2:] = [one for one in listed[2:] if not hides(node.child(one[0]))]
+        if new:
+            there = {name for name, _, _ in listed}
+            new = [name for name in new if name not in there]
+            numbers = inodes(node, Alike(tree.UPLOAD, False, new))
+            listed.extend(zip(new, repeat(stat.S_IFREG), numbers, strict=False))
+        return listed
 
-    def _children(self, node: Node) -> tuple[list[Entry], list[str]]:
+    def _children(self, node: Node) -> tuple[list[Alike], list[str]]:
         """Return what the service has in a directory, and the names of what it does not have yet.
 
         What is sent between the two questions would be in neither answer: then both are asked
@@ -93,7 +104,7 @@ class Looking(Served):
         for _ in range(_TRIES):
             new = self._drafts.below(node.path)
             with self._bounded(node.path):
-                children = self._entries.children(node)
+                children = self._entries.names(node)
             if set(new) <= set(self._drafts.below(node.path)):
                 break
         return children, new
