@@ -29,10 +29,14 @@ _numbers = itertools.count(1)
 
 class TestOrders:
     def test_each_name_is_found_in_the_order_of_the_listing_and_by_name(self) -> None:
-        listed, by_name = Orders(["b", "d", "a"])
+        listed, by_name, listed_backwards, by_name_backwards = Orders(["b", "d", "a"])
         assert [listed.place(name) for name in "abcd"] == [2, 0, -1, 1]
         assert [by_name.place(name) for name in "abcd"] == [0, 1, -1, 2]
         assert list(by_name.names) == ["a", "b", "d"]
+        assert list(listed_backwards.names) == ["a", "d", "b"]
+        assert [listed_backwards.place(name) for name in "abcd"] == [0, 2, -1, 1]
+        assert list(by_name_backwards.names) == ["d", "b", "a"]
+        assert [by_name_backwards.place(name) for name in "abcd"] == [2, 1, -1, 0]
 
     def test_large_listings_have_the_order_of_inodes_too(
         self, monkeypatch: pytest.MonkeyPatch
@@ -49,7 +53,7 @@ class TestOrders:
         made = Orders(["b", "a"], lambda names: asked.append(names) or [1, 2])  # type: ignore[func-returns-value]
         assert next(iter(made)).place("a") == 1
         assert not asked
-        assert len(list(made)) == len(list(made)) == 3
+        assert len(list(made)) == len(list(made)) == 5
         assert len(asked) == 1
 
 
@@ -65,19 +69,18 @@ def ended(names: str) -> dict[str, str]:
 class TestWalk:
     def goes(self, walk: Walk, *names: str) -> list[bool]:
         made = Orders(walk.runs)
-        return [walk.goes_to(name, made, 64, 1.0) for name in names]
+        return [walk.goes_to(name, made if walk.unsure else (), 64) for name in names]
 
-    @pytest.mark.parametrize("names", ["bdca", "abcd"])
-    def test_goes_on_in_the_order_of_the_listing_or_by_name(self, names: str) -> None:
+    @pytest.mark.parametrize("names", ["bdca", "abcd", "acdb", "dcba"])
+    def test_goes_on_in_the_order_of_the_listing_or_by_name_or_backwards(self, names: str) -> None:
         walk = walk_of(ended("bdca"), names[0])
         assert self.goes(walk, *names[1:]) == [True] * 3
         assert not list(walk.plan())
 
-    @pytest.mark.parametrize("names", ["bc", "ba", "bb", "bx"])
+    @pytest.mark.parametrize("names", ["be", "bb", "bx", "xb"])
     def test_goes_nowhere_else(self, names: str) -> None:
-        walk = walk_of(ended("bdxca"), names[0])
-        del walk.runs["x"]  # type: ignore[attr-defined]
-        assert self.goes(walk, names[1]) == [names == "bc"]
+        walk = walk_of(ended("bdcaef"), names[0])
+        assert self.goes(walk, names[1]) == [False]
 
     def test_passes_by_what_is_in_states_that_were_not_met(self) -> None:
         states = ended("abcdef") | {"b": "ERROR", "d": "ERROR", "e": "RUNNING"}
@@ -88,6 +91,12 @@ class TestWalk:
         every = walk_of(states, "a")
         assert self.goes(every, "b", "c", "d") == [True] * 3
         assert [stop.run_id for stop in every.plan()] == ["f"]  # what runs is not worth it
+
+    def test_who_comes_much_later_is_not_followed(self) -> None:
+        walk = walk_of(ended("abc"), "a")
+        assert not walk.lost(5.0)
+        assert walk.lost(60.0)
+        assert walk.over
 
     def test_plans_more_the_longer_it_goes_and_each_run_once(self) -> None:
         names = [f"{number:03}" for number in range(200)]
@@ -105,10 +114,6 @@ class TestWalk:
 def files(count: int) -> Files:
     names = [f"{(number * 7919) % 100_003:05}" for number in range(count)]
     return Files([FileRecord(name, name, name, (name,), None, {}) for name in names])
-
-    def test_who_comes_much_later_is_not_followed(self) -> None:
-        walk = walk_of(ended("abc"), "a")
-        assert not walk.goes_to("b", Orders(walk.runs), 64, 60.0)
 
 
 class TestFiles:
@@ -266,8 +271,8 @@ class TestHandles:
     def test_one_run_and_runs_here_and_there_fetch_nothing_else(self, server: StandIn) -> None:
         group = Group(server)
         group.into(3)
-        group.into(5, 1, 3, 10)
-        group.come(4)
+        group.into(5, 1, 3, 7, 9)
+        group.come(5)
 
     def test_from_the_second_run_on_the_next_ones_are_there_before(self, server: StandIn) -> None:
         group = Group(server)

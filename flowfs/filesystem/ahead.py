@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -69,7 +68,8 @@ class Ahead:
         self._lock = threading.Lock()
         self._walks: list[Walk] = []  # the latest first
         self._last: tuple[str, str] | None = None  # group and run, as the path has them
-        self._orders: deque[tuple[Mapping[str, RunRecord], Orders]] = deque(maxlen=_LISTINGS)
+        # With the listing they are of, by group; the latest last.
+        self._orders: dict[str, tuple[Mapping[str, RunRecord] | None, Orders | None]] = {}
         self._rests_until = 0.0
         self._pace = 0.0  # seconds that the last errand took
 
@@ -106,16 +106,10 @@ class Ahead:
 
     def _walk_to(self, group_id: str, run_id: str) -> Walk | None:
         now = time.monotonic()
+        self._walks = [walk for walk in self._walks if not walk.lost(now)]
         there = [walk for walk in self._walks if walk.run_id == run_id]
         found = next((walk for walk in there if walk.order is not None), None)
-        if found is None:
-            for walk in self._walks:
-                if walk.group_id == group_id and walk.goes_to(
-                    run_id, self._orders_of(walk), self._most, now
-                ):
-                    found = walk
-                    break
-        found = found or next(iter(there), None)
+        found = found or self._going_to(group_id, run_id) or next(iter(there), None)
         if found is None:
             runs = self._catalog.known_runs(group_id)
             if runs is None or run_id not in runs:
@@ -129,16 +123,27 @@ class Ahead:
         self._walks.insert(0, found)
         return found
 
-    def _orders_of(self, walk: Walk) -> Iterable[Order]:
-        """Return the orders of the listing that somebody goes through."""
-        if walk.order is not None:
-            return [walk.order]
-        for runs, orders in self._orders:
-            if runs is walk.runs:
-                return orders
-        numbers = self.numbers
-        orders = Orders(walk.runs, numbers and partial(numbers, walk.group_id))
-        self._orders.append((walk.runs, orders))
+    def _going_to(self, group_id: str, run_id: str) -> Walk | None:
+        """Return who has this run before them, gone on to it."""
+        for walk in self._walks:
+            if walk.group_id == group_id:
+                orders: Iterable[Order] = ()
+                if walk.unsure:
+                    walk.runs = self._catalog.known_runs(group_id) or walk.runs
+                    orders = self._orders_of(walk)
+                if walk.goes_to(run_id, orders, self._most):
+                    return walk
+        return None
+
+    def _orders_of(self, walk: Walk) -> Orders:
+        """Return the orders of the listing that somebody may go through."""
+        runs, orders = self._orders.pop(walk.group_id, (None, None))
+        if runs is not walk.runs or orders is None:
+            numbers = self.numbers
+            orders = Orders(walk.runs, numbers and partial(numbers, walk.group_id))
+        self._orders[walk.group_id] = (walk.runs, orders)
+        if len(self._orders) > _LISTINGS:
+            del self._orders[next(iter(self._orders))]
         return orders
 
     # -- what is worth fetching; the lock is held --------------------------

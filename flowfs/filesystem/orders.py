@@ -36,6 +36,14 @@ class Order:
             return -1
         return rank if self._places is None else self._places[rank]
 
+    def backwards(self) -> Order:
+        """Return the opposite order."""
+        last = len(self.names) - 1
+        places = range(last + 1) if self._places is None else self._places
+        return Order(
+            self.names[::-1], self._by_name, array("L", [last - place for place in places])
+        )
+
 
 # `find`, `du` and `grep -r` go through larger directories by inode (fts of GNU).
 _BY_NUMBER = 10_000
@@ -48,16 +56,17 @@ class Orders:
     ----------
     listed : collection of str
         Names as they are listed, all different: the order of `find` and `ls -l`. The next is
-        that of a shell and of `ls -R`, by name.
+        that of a shell and of `ls -R`, by name; and then both backwards: bash looks for what is
+        below ``*/`` from the last to the first.
     numbers : callable, optional
-        Returns the inodes of names. The last order is by that, in large listings.
+        Returns the inodes of names. In large listings the last order is by that.
     """
 
     def __init__(
         self, listed: Collection[str], numbers: Callable[[list[str]], list[int]] | None = None
     ) -> None:
         self._made: list[Order] = []
-        self._more = _orders_of(list(listed), numbers)
+        self._more = _orders_of(listed, numbers)
 
     def __iter__(self) -> Iterator[Order]:
         yield from self._made
@@ -67,12 +76,15 @@ class Orders:
 
 
 def _orders_of(
-    names: list[str], numbers: Callable[[list[str]], list[int]] | None
+    listed: Collection[str], numbers: Callable[[list[str]], list[int]] | None
 ) -> Iterator[Order]:
+    names = list(listed)
     ranks = array("L", sorted(range(len(names)), key=names.__getitem__))
     by_name = [names[at] for at in ranks]
-    yield Order(names, by_name, ranks)
-    yield Order(by_name, by_name)
+    forwards = Order(names, by_name, ranks), Order(by_name, by_name)
+    yield from forwards
+    for order in forwards:
+        yield order.backwards()
     if numbers is not None and len(names) > _BY_NUMBER:
         by_number = sorted(range(len(names)), key=numbers(names).__getitem__)
         places = array("L", [0] * len(names))

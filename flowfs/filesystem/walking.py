@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from flowfs.tree import Node
 __all__ = ["Files", "Stop", "Walk"]
 
 _SOON = 10.0  # seconds within which who goes on goes on; who takes longer needs nothing ahead
+_UNSURE = 2  # requests ahead after the first step
 _SKIPPED = 256  # runs in other states that may lie between two that are gone to
 _FEW = 16  # files of a run, of which all are fetched in whatever order they are looked at
 _FIRST = 4  # files ahead of the second that is looked at
@@ -178,32 +180,41 @@ class Walk:
         if record is not None:
             self._states.add(record.state)
 
-    def goes_to(self, run_id: str, orders: Iterable[Order], most: int, now: float) -> bool:
+    @property
+    def unsure(self) -> bool:
+        """Whether they may be going in another order: of one step it is not sure in which."""
+        return self.room <= _UNSURE
+
+    def lost(self, now: float) -> bool:
+        """Tell whether they have not gone on for so long that they are followed no more."""
+        self.over |= now > self.seen + _SOON
+        return self.over
+
+    def goes_to(self, run_id: str, orders: Iterable[Order], most: int) -> bool:
         """Go on to a run, if that is the next one; tell whether it is.
 
         The next is that in the listing, or by name, of those in states that were met before:
-        who goes through ``states/SUCCESS`` passes the others by. Who takes long to get there is
-        followed no more.
+        who goes through ``states/SUCCESS`` passes the others by.
 
         Parameters
         ----------
         run_id : str
             The run.
         orders : iterable of Order
-            Of the listing; the walk's own is kept to, once it is known.
+            Of the listing, where it is not sure in which they go.
         most : int
             Requests that may be made ahead.
-        now : float
-            The time.
         """
-        if now > self.seen + _SOON:
-            return False
-        for order in orders if self.order is None else (self.order,):
-            here = order.place(self.run_id) if self.order is None else self.place
+        tried = () if self.order is None else (self.order,)
+        for order in itertools.chain(tried, orders):
+            here = order.place(self.run_id)
             place = self._next(order, here, run_id) if here >= 0 else -1
             if place >= 0:
-                self.order, self.place, self.run_id, self.seen = order, place, run_id, now
-                self.room = min(most, max(2, 2 * self.room))
+                if order is not self.order:
+                    self.order, self.planned = order, -1
+                    self.ahead.clear()
+                self.place, self.run_id = place, run_id
+                self.room = min(most, max(_UNSURE, 2 * self.room))
                 self._note_state()
                 self._leave_files()
                 while self.ahead and self.ahead[0].place <= place:
