@@ -48,7 +48,7 @@ def _compared(bench: Bench) -> Iterator[Comparison]:
                 of="flowfs alone",
             ),
         ],
-        repeats=bench.either(15, 3),
+        repeats=bench.either(15, 1),
     )
 
 
