@@ -12,6 +12,7 @@ from collections.abc import Iterator
 __all__ = ["Allowance", "locked"]
 
 _UNIT = 1 << 16  # bytes that are counted as one
+_MOST_AT_ONCE = 1 << 20  # bytes that each process may have written before it counts them
 _SLACK = 16  # what makes room makes this part of all more than is needed
 _REMEMBERED = 30.0  # seconds for which a scan is good enough to go on from
 _LEFTOVER = 60.0  # seconds after which what nobody holds is nobody's
@@ -21,8 +22,8 @@ class Allowance:
     """Bytes that the cache may have on disk. Thread-safe.
 
     How much there is, all processes count together: in the *length* of a file, to which each
-    appends a byte for every 64 KiB that it is about to write. Whoever finds it too long removes
-    what was used longest ago, and nobody holds, and sets the length to what is there.
+    appends a byte for every 64 KiB that it writes, a MiB at a time. Whoever finds it too long
+    removes what was used longest ago, and nobody holds, and sets the length to what is there.
 
     Parameters
     ----------
@@ -35,6 +36,7 @@ class Allowance:
     def __init__(self, root: str, size: int) -> None:
         self.size = size
         self._root = root
+        self._step = max(_UNIT, min(size // _SLACK // 2, _MOST_AT_ONCE))
         self._lock = threading.Lock()
         self._counter: int | None = None
         self._unsure = True  # whether the counter was found empty, as after a loss
@@ -53,9 +55,9 @@ class Allowance:
         """
         with self._lock:
             self._owed += count
-            units, self._owed = divmod(self._owed, _UNIT)
-            if self._counter is not None and not units:
+            if self._counter is not None and self._owed < self._step:
                 return True
+            units, self._owed = divmod(self._owed, _UNIT)
             used = self._count(units)
             if not self._unsure and used * _UNIT <= self.size:
                 return True
