@@ -11,6 +11,7 @@ import click
 
 from benchmarks.bench import Bench
 from benchmarks.cases import CASES
+from benchmarks.markdown import write_markdown
 from benchmarks.report import show, write_json
 from benchmarks.running import run_case
 
@@ -19,6 +20,13 @@ from benchmarks.running import run_case
 @click.option("--only", multiple=True, metavar="NAME", help="This case only; may be repeated.")
 @click.option("--quick", is_flag=True, help="Small sizes, two rounds: shows that all of it runs.")
 @click.option("--json", "document", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option(
+    "--markdown",
+    "page",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help="Put the figures into the tables of a page, such as docs/performance.md.",
+)
 @click.option("--list", "listing", is_flag=True, help="Say which cases there are, and their goals.")
 @click.option("--repeats", type=click.IntRange(1), help="Rounds: 5, with --quick 2.")
 @click.option("--place", type=click.Path(file_okay=False, exists=True), help="For large files.")
@@ -26,6 +34,7 @@ def main(
     only: tuple[str, ...],
     quick: bool,
     document: Path | None,
+    page: Path | None,
     listing: bool,
     repeats: int | None,
     place: str | None,
@@ -40,7 +49,9 @@ def main(
             raise click.BadParameter(
                 f"no case {name!r}: one of {', '.join(known)}", param_hint="--only"
             )
-    chosen = [known[name] for name in dict.fromkeys(only)] or CASES
+    chosen = [known[name] for name in dict.fromkeys(only)] or [
+        case for case in CASES if listing or not case.only_asked_for
+    ]
     if listing:
         for case in chosen:
             click.echo(f"{case.name:14} {case.title}: {case.goal}")
@@ -57,6 +68,8 @@ def main(
             outcomes.append(run_case(case, bench, lambda line: click.echo(line, err=True)))
         if document is not None:
             write_json(document, outcomes, bench)
+        if page is not None:
+            write_markdown(page, outcomes, bench)
         show(outcomes)
     broken = [
         name

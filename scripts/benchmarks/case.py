@@ -179,9 +179,12 @@ class Case:
     run : callable
         Takes the `Bench` and yields comparisons. What it has set up stays until it is asked for
         the next one.
+    only_asked_for : bool
+        Whether it runs only if ``--only`` names it.
     """
 
     name: str
     title: str
     goal: str
     run: Callable[[Bench], Iterator[Comparison]]
+    only_asked_for: bool = False

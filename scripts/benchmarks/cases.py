@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import (
     columns,
     footprint,
+    growth,
     importing,
     many,
     mount_finding,
@@ -25,4 +26,5 @@ CASES: list[Case] = [
     columns.CASE,
     footprint.CASE,
     importing.CASE,
+    growth.CASE,
 ]

@@ -215,9 +215,10 @@ def _small(bench: Bench) -> Iterator[Comparison]:
                 [
                     Goal("faster than that", against=_RCLONE, at_least=1),
                     Goal(
-                        "one request a file, one a run, one listing",
+                        "one request a file",
                         quantity="requests",
-                        at_most=count + runs + 1,
+                        kind="runs:download:file",
+                        at_most=count,
                     ),
                 ],
                 server,

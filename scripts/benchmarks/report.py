@@ -22,7 +22,7 @@ from benchmarks.bench import Bench
 from benchmarks.case import Goal, Quantity
 from benchmarks.running import CaseOutcome, Outcome, Spread
 
-__all__ = ["show", "table_of", "write_json"]
+__all__ = ["figure", "machine", "rows_of", "show", "table_of", "versions", "write_json"]
 
 _PACKAGES = (
     "flowfs",
@@ -49,13 +49,14 @@ def table_of(outcomes: list[CaseOutcome]) -> Table:
         if outcome.failed:
             table.add_row(outcome.case.name, "", f"[red]CANNOT RUN: {escape(outcome.failed)}")
         for one in outcome.outcomes:
-            for row in _rows(one):
+            for row in rows_of(one):
                 table.add_row(f"{outcome.case.name} {one.comparison.name}".strip(), *row)
         table.add_section()
     return table
 
 
-def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+def rows_of(outcome: Outcome) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the rows of a comparison, without its name, in rich's markup."""
     held = set()
     for goal in outcome.comparison.goals:
         held |= {goal.of, goal.against} if isinstance(goal.against, str) else {goal.of}
@@ -73,12 +74,12 @@ def _goal_row(outcome: Outcome, goal: Goal) -> tuple[str, ...]:
     beside, what = "", ""
     if isinstance(goal.against, str):
         other = outcome.spread(goal.against, goal.quantity, goal.kind)
-        beside = f"{goal.against} {_figure(other.median, goal.quantity) if other else ''}".strip()
+        beside = f"{goal.against} {figure(other.median, goal.quantity) if other else ''}".strip()
     elif goal.against is not None:
-        beside = _figure(goal.against, goal.quantity)
+        beside = figure(goal.against, goal.quantity)
     if goal.against is not None and not goal.difference:
         what = "×"
-    told = _figure(own.median, goal.quantity) if own else ""
+    told = figure(own.median, goal.quantity) if own else ""
     if goal.of != "flowfs":
         told = f"{goal.of} {told}".strip()
     reached = outcome.reached(goal)
@@ -104,11 +105,11 @@ def _peer_row(outcome: Outcome, name: str) -> tuple[str, ...]:
     own = outcome.spread("flowfs")
     speed = outcome.ratio(Goal("", against=name, at_least=0)) if own and name != "flowfs" else None
     if speed is None:
-        return "", f"{name} {_figure(other.median)}", "", _spread(other), asked, "", ""
+        return "", f"{name} {figure(other.median)}", "", _spread(other), asked, "", ""
     assert own is not None
     return (
-        _figure(own.median),
-        f"{name} {_figure(other.median)} ({asked})" if asked else f"{name} {_figure(other.median)}",
+        figure(own.median),
+        f"{name} {figure(other.median)} ({asked})" if asked else f"{name} {figure(other.median)}",
         f"{speed.median:.2f}×",
         f"{speed.least:.2f}× – {speed.most:.2f}×",
         f"{mine.median:,.0f}" if (mine := outcome.spread("flowfs", "requests")) else "",
@@ -118,14 +119,15 @@ def _peer_row(outcome: Outcome, name: str) -> tuple[str, ...]:
 
 
 def _spread(spread: Spread) -> str:
-    return f"{_figure(spread.least)} – {_figure(spread.most)}"
+    return f"{figure(spread.least)} – {figure(spread.most)}"
 
 
 def _ratio(value: float, goal: Goal, what: str) -> str:
-    return f"{value:.2f}{what}" if what else _figure(value, goal.quantity)
+    return f"{value:.2f}{what}" if what else figure(value, goal.quantity)
 
 
-def _figure(value: float, quantity: Quantity = "seconds") -> str:
+def figure(value: float, quantity: Quantity = "seconds") -> str:
+    """Return a quantity with its unit."""
     if quantity == "seconds":
         return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
     if quantity == "requests":
@@ -141,8 +143,8 @@ def write_json(path: Path, outcomes: list[CaseOutcome], bench: Bench) -> None:
     document = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "quick": bench.quick,
-        "machine": _machine(),
-        "versions": _versions(),
+        "machine": machine(),
+        "versions": versions(),
         "cases": [outcome.to_json() for outcome in outcomes],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
@@ -153,7 +155,8 @@ def show(outcomes: list[CaseOutcome]) -> None:
     Console(width=1000).print(table_of(outcomes))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return on what it runs."""
     model = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -169,7 +172,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return which versions of what matters are installed."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
