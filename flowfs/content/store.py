@@ -122,7 +122,8 @@ class Store:
         A small file comes along. What goes wrong is raised here, and to nobody who comes to
         need it.
         """
-        if not source.whole and self.known_size(source) is None:
+        # Whoever calls this has just seen that it is not known, on disk or otherwise.
+        if not source.whole and source.key not in self._sizes:
             self._asking.ahead(source.key, lambda: self._ask_size(source))
 
     def _ask_size(self, source: Source) -> int:

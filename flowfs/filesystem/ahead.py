@@ -149,9 +149,13 @@ class Ahead:
     # -- what is worth fetching; the lock is held --------------------------
 
     def _go_ahead(self, walk: Walk) -> None:
-        for stop in walk.plan():
-            if self._catalog.known_run(stop.run_id, any_age=True) is None:
-                self._add(walk, stop, partial(self._fetch_run, walk, stop))
+        self._errands.add(
+            *[
+                partial(self._do, walk, stop, partial(self._fetch_run, walk, stop))
+                for stop in walk.plan()
+                if self._catalog.known_run(stop.run_id, any_age=True) is None
+            ]
+        )
         if walk.takes_files:
             for stop in walk.ahead:
                 self._take_files(walk, stop)
@@ -180,15 +184,17 @@ class Ahead:
             self._add_files(walk, Stop(walk.place, walk.run_id), records)
 
     def _add_files(self, walk: Walk, stop: Stop, records: list[FileRecord]) -> None:
-        for record in records:
-            source = source_in_run(self._catalog.service, stop.run_id, record.id)
-            if self._content.known_size(source) is None:
-                self._add(walk, stop, partial(self._content.fetch_ahead, source))
+        service = self._catalog.service
+        sources = [source_in_run(service, stop.run_id, record.id) for record in records]
+        self._errands.add(
+            *[
+                partial(self._do, walk, stop, partial(self._content.fetch_ahead, source))
+                for source in sources
+                if self._content.known_size(source) is None
+            ]
+        )
 
     # -- fetching ----------------------------------------------------------
-
-    def _add(self, walk: Walk, stop: Stop, fetch: Callable[[], Any]) -> None:
-        self._errands.add(partial(self._do, walk, stop, fetch))
 
     def _do(self, walk: Walk, stop: Stop, fetch: Callable[[], Any]) -> None:
         begun = time.monotonic()

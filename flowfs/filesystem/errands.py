@@ -34,21 +34,21 @@ class Errands:
         self._threads = 0
         self._idle = 0
 
-    def add(self, errand: Callable[[], None]) -> None:
+    def add(self, *errands: Callable[[], None]) -> None:
         """Have something done. What it raises is logged, and no more."""
+        if self._most < 1:
+            return
         with self._changed:
-            if self._most < 1:
-                return
-            self._due.append(errand)
-            if len(self._due) <= self._idle:
-                self._changed.notify()
-            elif self._threads < self._most:
+            self._due.extend(errands)
+            self._changed.notify(len(errands))
+            for _ in range(min(len(self._due) - self._idle, self._most - self._threads)):
                 self._threads += 1
                 try:
                     threading.Thread(target=self._work, name="flowfs-ahead", daemon=True).start()
                 except RuntimeError:  # there are as many threads as may be
                     self._threads -= 1
                     self._due.clear()
+                    break
 
     def clear(self) -> None:
         """Do nothing of what has not begun yet."""
