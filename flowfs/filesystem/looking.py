@@ -111,7 +111,16 @@ class Looking(BoundFileSystem):
                 return False
 
     def isdir(self, path: str) -> bool:
-        """Tell whether a place is there and a directory; raises as :meth:`exists` does."""
+        """Tell whether a place is there and a directory; raises as :meth:`exists` does.
+
+        Nothing is asked where a path can be nothing but a file by its form.
+        """
+        try:
+            kind = tree.parse(self._strip_protocol(path)).kind
+        except (NotFound, NotADirectory):
+            return False
+        if not kind.directory and kind is not tree.OUTPUT:
+            return False
         return self._type_of(path) == "directory"
 
     def isfile(self, path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -12,13 +13,22 @@ from typing import IO, Any
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.spec import AbstractFileSystem
 
+from flowfs import tree
+from flowfs.content import Source
 from flowfs.errors import IsADirectory, again, failure
 from flowfs.filesystem.bound import BoundFileSystem, one_operation
 from flowfs.filesystem.copying import Plan, copy_all
 from flowfs.filesystem.files import GeneratedFile, NamedReader, ResultFile
 from flowfs.pool import Failures, map_all
+from flowfs.tree import Node
 
 __all__ = ["Reading"]
+
+# What is looked for to find its bytes, so that it need not be looked for before.
+_LOOKED_UP = frozenset({tree.RESULT, tree.OUTPUT, tree.UPLOAD})
+_FIRST = 1 << 16  # bytes that are read first of a file that is copied
+_CHUNK = 1 << 20  # bytes
+_BUFFER = 1 << 13  # bytes; more is written as it is
 
 
 @dataclass
@@ -56,16 +66,27 @@ class Reading(BoundFileSystem):
 
     def _open_to_read(self, path: str, block_size: int | None) -> IO[bytes]:
         node = self.entries.follow(self._resolve(path))
-        self.entries.check(node)
-        if node.kind.directory:
-            raise failure(IsADirectory, f"is a directory ({node.kind.name})", path)
-        source = self.entries.source(node)
+        source = self._source(node, path)
         if source is None:
             return GeneratedFile(self.entries.read(node), path)
         with self._naming(path):
             reader = self.content.open(source)
         named = NamedReader(reader, lambda: self._naming(path))
         return ResultFile(named, path, block_size or (1 << 18))
+
+    def _source(self, node: Node, path: str) -> Source | None:
+        """Return where a file's bytes come from; None for what is made here.
+
+        Raises
+        ------
+        NotFound, IsADirectory
+            If there is no such file.
+        """
+        if node.kind not in _LOOKED_UP:
+            self.entries.check(node)
+            if node.kind.directory:
+                raise failure(IsADirectory, f"is a directory ({node.kind.name})", path)
+        return self.entries.source(node)
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -77,10 +98,7 @@ class Reading(BoundFileSystem):
         path = self._strip_protocol(path)
         with self._naming(path):
             node = self.entries.follow(self._resolve(path))
-            self.entries.check(node)
-            if node.kind.directory:
-                raise failure(IsADirectory, f"is a directory ({node.kind.name})", path)
-            source = self.entries.source(node)
+            source = self._source(node, path)
             if source is None:
                 return self.entries.read(node)[start:end]
             content = self.content
@@ -234,17 +252,19 @@ class Reading(BoundFileSystem):
         if self.isdir(rpath):
             os.makedirs(lpath, exist_ok=True)
             return
-        if os.path.exists(lpath) and not os.path.isfile(lpath):
+        # As few calls into the system as can be: each may cost a turn among threads.
+        kind = _kind_of(lpath)
+        if kind == stat.S_IFLNK:  # it stays one
+            lpath = os.path.realpath(lpath)
+            kind = _kind_of(lpath)
+        if kind not in (0, stat.S_IFREG):
             with open(lpath, "wb") as file:  # a device or pipe: written to, not replaced
                 self._copy_out(rpath, file, callback)
             return
-        lpath = os.path.realpath(lpath)  # a link stays one
-        folder = os.path.dirname(lpath)
-        os.makedirs(folder, exist_ok=True)
         # A name of its own: one made from the file's could be too long, or another's.
-        partial = os.path.join(folder, f".flowfs-{secrets.token_hex(8)}")
+        partial = os.path.join(os.path.dirname(lpath), f".flowfs-{secrets.token_hex(8)}")
         try:
-            with open(partial, "xb") as file:
+            with _created(partial) as file:
                 self._copy_out(rpath, file, callback)
             os.replace(partial, lpath)
         except BaseException:
@@ -255,14 +275,32 @@ class Reading(BoundFileSystem):
     def _copy_out(self, rpath: str, file: IO[bytes], callback: Any) -> None:
         with self.open(rpath, "rb") as source:
             raw: Any = source.raw if isinstance(source, ResultFile) else source
-            buffer = bytearray(1 << 20)
-            view = memoryview(buffer)
+            buffer = bytearray(_FIRST)
             # The first bytes bring the size along.
             got = raw.readinto(buffer)
             if callback is not None:
                 callback.set_size(source.size)
             while got:
-                file.write(view[:got])
+                file.write(memoryview(buffer)[:got])
                 if callback is not None:
                     callback.relative_update(got)
+                if len(buffer) == got == _FIRST:
+                    buffer = bytearray(_CHUNK)
                 got = raw.readinto(buffer)
+
+
+def _kind_of(path: str) -> int:
+    """Return what is there in this machine's files, as stat tells it; 0: nothing."""
+    try:
+        return stat.S_IFMT(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _created(path: str) -> IO[bytes]:
+    """Make a file, and the directory that it is in."""
+    try:
+        return open(path, "xb", buffering=_BUFFER)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "xb", buffering=_BUFFER)
