@@ -44,14 +44,15 @@ class FlowFileSystem(Changing):
     verify, cert
         TLS, as in requests.
     cache_dir : str, optional
-        Directory for the temporary files that archives, and on a mount results, are kept in
-        while they are read and for the next to read them; made, for its owner alone, if it is
-        missing. By default the system's directory for temporary files. Nothing stays there:
-        the files have no names and are gone when the process ends. It is a FlowError if files
-        cannot be made in it.
+        Directory for what never changes: results and uploads as far as they were read,
+        archives, sizes, and handles of ended runs stay there for later processes, and are
+        shared by all that use it at the same time. Made, for its owner alone, if it is missing.
+        It is a FlowError if nothing can be kept in it. By default nothing stays: archives are
+        kept while the process lives, in temporary files without names.
     cache_size : int
-        Bytes kept there in all; 1 GiB by default. The archive that is read now is always
-        kept, whatever its size; results that are larger are streamed.
+        Bytes kept on disk in all, in `cache_dir` by all processes together; 1 GiB by default.
+        The archive that is read now is always kept, whatever its size; results that are
+        larger are streamed.
     url_endpoint : str, optional
         The service that a URL names; given by fsspec. One that differs from `endpoint` is a
         ValueError.
