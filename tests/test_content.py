@@ -974,6 +974,7 @@ class TestSharing:
         honoured=st.booleans(),
         room=st.sampled_from([1 << 30, 500_000, 0]),
         cut=st.sampled_from([None, 700_000]),
+        ahead=st.booleans(),
     )
     def test_any_parts_read_by_any_threads_are_right(
         self,
@@ -983,7 +984,10 @@ class TestSharing:
         honoured: bool,
         room: int,
         cut: int | None,
+        ahead: bool,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr("flowfs.content.kept._STEADY", 100_000)
         source = make()
         content = Content(Room(None, room))
         content.size(source)
@@ -991,7 +995,7 @@ class TestSharing:
         if not honoured:
             server.on("GET", FILES, Reply(body=DATA, ranges=False))
         content.room.size = max(room, len(DATA)) if room else 0
-        files = [content.share(source) for _ in range(3)]
+        files = [content.share(source, ahead=ahead) for _ in range(3)]
         content.room.size = room
         with ThreadPoolExecutor(6) as pool:
             calls = [
@@ -1002,7 +1006,150 @@ class TestSharing:
                 assert call.result(30) == DATA[at : at + size]
         for file in files:
             file.close()
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
         assert 0 <= content.shelf.used <= room
+
+
+class TestReadingAhead:
+    """What is fetched ahead of who reads a shared file from front to back."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("flowfs.content.kept._STEADY", 200_000)
+        monkeypatch.setattr("flowfs.content.fetching._LEAST_LEAD", 500_000)
+
+    def test_it_is_one_request_and_ends_with_the_file(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make(), ahead=True)
+        assert whole(file) == DATA
+        file.close()
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        assert ranges(server) == ["bytes=0-65535", None]
+
+    def test_it_stays_ahead_of_who_reads_by_a_bounded_way(
+        self, content: Content, make: Make
+    ) -> None:
+        file = content.share(make(), ahead=True)
+        kept = file._kept
+        assert kept is not None
+        for at in range(0, 400_000, 100_000):
+            file.read(at, 100_000)
+        wait_until(lambda: kept.held >= 900_000, 10, "what is ahead")
+        wait_until(lambda: len(reading_ahead()) == 1, 10, "the thread")
+        for at in range(400_000, 700_000, 100_000):
+            assert file.read(at, 100_000) == DATA[at : at + 100_000]
+        wait_until(lambda: kept.held >= 1_000_000, 10, "what is ahead")
+        assert kept.held <= 1_500_000
+        file.close()
+
+    def test_it_ends_where_nobody_follows_and_begins_again_where_somebody_does(
+        self,
+        server: StandIn,
+        content: Content,
+        make: Make,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.kept._IDLE", 0.01)
+        file = content.share(make(), ahead=True)
+        start = b"".join(file.read(at, 50_000) for at in range(0, 400_000, 50_000))
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        assert start + file.read(400_000, 3_000_000) == DATA
+        assert len(ranges(server)) == 2  # its size, and all of it
+
+    def test_with_the_last_reader_it_ends_at_once_though_the_service_hangs(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, hang="body"))
+        first, second = (content.share(source, ahead=True) for _ in range(2))
+        kept = first._kept
+        assert kept is not None
+        for at in range(0, 1_400_000, 100_000):
+            first.read(at, 100_000)
+        (thread,) = reading_ahead()
+        first.close()
+        assert thread.is_alive()
+        second.close()
+        thread.join(5)  # the deadline is twice as far
+        assert not thread.is_alive()
+        assert (kept.users, kept._fetches) == (0, [])
+        server.on("GET", FILES, None)
+        with contextlib.closing(content.share(source, ahead=True)) as file:
+            assert whole(file) == DATA
+
+    def test_an_interrupt_ends_it_and_who_waits_for_it(
+        self, server: StandIn, flow: FlowService, content: Content, make: Make
+    ) -> None:
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, hang="body"))
+        file = content.share(source, ahead=True)
+        for at in range(0, 1_400_000, 100_000):
+            file.read(at, 100_000)
+        with ThreadPoolExecutor(1) as pool:
+            waiter = pool.submit(file.read, 1_500_000, 100_000)
+            wait_until(lambda: waiting(content) == 1, 10, "who waits")
+            flow.session.interrupt()
+            with pytest.raises(FlowError) as caught:
+                waiter.result(10)
+        assert caught.value.errno == errno.ECANCELED
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        file.close()
+
+    def test_what_fails_ahead_of_everybody_is_asked_for_again_by_who_wants_it(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, cut=600_000), Reply(500), None)
+        file = content.share(source, ahead=True)
+        start = b"".join(file.read(at, 50_000) for at in range(0, 250_000, 50_000))
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        assert start + file.read(250_000, 3_000_000) == DATA
+        file.close()
+
+    def test_a_stream_that_breaks_is_taken_up_where_it_broke(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, cut=1_234_567), None)
+        with contextlib.closing(content.share(source, ahead=True)) as file:
+            assert whole(file) == DATA
+        assert len(ranges(server)) == 3
+
+    def test_what_is_here_already_is_not_fetched_again(
+        self, flow: FlowService, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.kept._AHEAD", 100_000)
+        file = content.share(make(), ahead=True)
+        kept = file._kept
+        assert kept is not None
+        file.read(1_000_000, 1_500_000)
+        assert whole(file) == DATA
+        file.close()
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        assert (
+            flow.session.statistics.document()["GET runs:download:file"]["bytes_received"]
+            < len(DATA) + 1_000_000
+        )
+
+    def test_no_room_ends_it_and_fails_no_read(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make(), ahead=True)
+        content.room.size = 700_000
+        assert whole(file) == DATA
+        file.close()
+        wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
+        assert content.shelf.used <= 700_000
+
+
+def reading_ahead() -> list[threading.Thread]:
+    """Return the threads that fetch ahead of who reads."""
+    return [one for one in threading.enumerate() if one.name == "flowfs-reading-ahead"]
 
 
 def whole(file: SharedFile, size: int = 131_072) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mounting import mounted
-from standin import Reply
+from standin import Asked, Reply
 from support import Rest, wait_until
 from test_mount_concurrency import DATA, FOR_EVER, Stage, run, staged
 
@@ -273,12 +273,17 @@ def test_an_open_file_in_a_deleted_run_reads_what_is_held_or_is_estale(
     stage: Stage, tmp_path: Path, by: str, held: bool
 ) -> None:
     path = stage.add()
+    deleted = path.parents[1]
     run("cat" if held else "stat", path)
+
+    def rest(asked: Asked) -> Reply | None:
+        # What is fetched ahead would be held.
+        return Reply(500) if deleted.name in stage.server.routes.runs else None
+
     # The stand-in goes on sending what it has begun to send; a service may not.
-    stage.server.on("GET", f".*/{path.name}", Reply(body=DATA, cut=HALF), None)
+    stage.server.on("GET", f".*/{path.name}", Reply(body=DATA, cut=HALF), rest)
     slow = Slow(path, tmp_path / "copy")
     assert slow.read(HALF) == str(HALF)
-    deleted = path.parents[1]
     if by == "the mount":
         run("rm", "-r", deleted)
     else:

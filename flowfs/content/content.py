@@ -14,12 +14,19 @@ __all__ = ["Content"]
 class Content(Store):
     """The service's files, to be opened."""
 
-    def share(self, source: Source) -> SharedFile:
+    def share(self, source: Source, *, ahead: bool = False) -> SharedFile:
         """Open a file for reading together with all others who have it open so.
 
         Costs a request for the size unless it is known; an archive is asked for at once.
+
+        Parameters
+        ----------
+        source : Source
+            Which.
+        ahead : bool
+            Whether to fetch on ahead of who reads from front to back, in another thread.
         """
-        return SharedFile(self, source)
+        return SharedFile(self, source, ahead=ahead)
 
     def open(self, source: Source) -> Reader | SharedReader:
         """Open a file for reading; nothing is asked for until it is read.

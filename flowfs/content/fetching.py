@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowfs.content.source import Source
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Fetch", "Fetching"]
 
 _RESUMES = 3
+# How far is fetched ahead of who follows: as much as was read already, within these.
+_LEAST_LEAD = 1 << 20  # bytes
+_MOST_LEAD = 1 << 24  # bytes
+_WORTH = 1 << 17  # bytes that are written at once, unless somebody waits for some of them
 
 
 class Fetching:
@@ -82,11 +87,19 @@ class Fetch:
         When it was last read.
     error : FlowError or None
         What it ended with.
+    since : int
+        Where who reads it now, or follows, began.
+    led : bool
+        Whether a thread of its own reads it, ahead of all others.
+    stopped : bool
+        Whether that thread is to end, for nobody is there to follow.
+    wake : Event
+        Set when that thread has something to do.
 
     Notes
     -----
-    Only :meth:`read` asks the service, and only who has set `busy` calls it. The rest is
-    called with the lock of the file held.
+    Only :meth:`read` and :meth:`read_ahead` ask the service, and only who has set `busy` calls
+    them. The rest is called with the lock of the file held.
     """
 
     def __init__(
@@ -99,6 +112,9 @@ class Fetch:
         self.error: FlowError | None = None
         self._fetching = fetching
         self._body = body
+        self.since = start
+        self.led = self.stopped = False
+        self.wake = threading.Event()
         self._failures = 0
         self._waiting: list[tuple[int, threading.Event]] = []
 
@@ -120,9 +136,38 @@ class Fetch:
         FlowError
             As the service says; if a reply broke off several times without bringing anything.
         """
+        return self._taken(lambda body: body.read(min(size, self.until - self.at)))
+
+    def read_ahead(self, size: int) -> bytes:
+        """Return up to `size` more bytes: what has come, not much less than is worth a write."""
+        return self._taken(lambda body: self._come(body, min(size, self.until - self.at)))
+
+    def _come(self, body: Body, size: int) -> bytes:
+        data = body.read1(size)
+        # Who waits for what is here does not wait for more.
+        while len(data) < min(size, _WORTH) and not self._is_awaited(self.at + len(data)):
+            more = body.read1(size - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _is_awaited(self, place: int) -> bool:
+        return any(end <= place for end, _ in list(self._waiting))
+
+    def _taken(self, take: Callable[[Body], bytes]) -> bytes:
         while True:
             try:
-                return self._some(size)
+                if self._body is None or self._body.closed:  # an interrupt closes a body
+                    self._body = self._fetching.body(self.at, self.until)
+                    if self._fetching.from_the_front:
+                        self.at, self.until = 0, self._fetching.size
+                got = take(self._body)
+                if not got:
+                    message = f"the reply broke off after {self.at} bytes"
+                    raise failure(BadReply, message, self._body.name)
+                self._failures = 0
+                return got
             except BaseException as error:
                 self._drop()
                 # A file that is gone, or a refusal, does not get better by asking again.
@@ -131,17 +176,6 @@ class Fetch:
                 self._failures += 1
                 if self._failures > _RESUMES:
                     raise
-
-    def _some(self, size: int) -> bytes:
-        if self._body is None or self._body.closed:  # an interrupt closes a body
-            self._body = self._fetching.body(self.at, self.until)
-            if self._fetching.from_the_front:
-                self.at, self.until = 0, self._fetching.size
-        data = self._body.read(min(size, self.until - self.at))
-        if not data:
-            raise failure(BadReply, f"the reply broke off after {self.at} bytes", self._body.name)
-        self._failures = 0
-        return data
 
     # -- who waits ---------------------------------------------------------
 
@@ -159,6 +193,7 @@ class Fetch:
             self.target = end
             self.used = time.monotonic()
             return None
+        self.follow(end)
         event = threading.Event()
         self._waiting.append((end, event))
         return event
@@ -170,6 +205,31 @@ class Fetch:
             for one in [one for one in self._waiting if one[0] <= self.at]:
                 self._waiting.remove(one)
                 one[1].set()
+
+    # -- who follows -------------------------------------------------------
+
+    @property
+    def goal(self) -> int:
+        """How far the thread is to get that reads ahead of others."""
+        return min(self.until, self.target + self._lead)
+
+    @property
+    def _lead(self) -> int:
+        return max(_LEAST_LEAD, min(self.target - self.since, _MOST_LEAD))
+
+    def follow(self, end: int) -> None:
+        """Note that somebody has read, or waits for, the bytes before `end`."""
+        if self.led and self.target < end <= max(self.at, self.target) + _LEAST_LEAD:
+            self.target = end
+            if self.at < min(self.until, end + self._lead // 2):
+                self.wake.set()
+
+    def stop(self) -> None:
+        """Have the thread that reads ahead end at once."""
+        self.stopped = True
+        self.wake.set()
+        if self._body is not None:
+            self._body.interrupt()
 
     def pass_on(self) -> None:
         """Let one of those who wait read on, if nobody reads."""

@@ -24,6 +24,10 @@ __all__ = ["Kept"]
 _AHEAD = 1 << 20  # bytes
 # What a jump fetches at least; small reads that follow are served from it.
 _BLOCK = 1 << 17  # bytes
+# Who has read so much from one place on gets a thread that reads on ahead.
+_STEADY = 1 << 20  # bytes
+_PIECE = 1 << 19  # bytes that it takes at once
+_IDLE = 1.0  # seconds after which it ends if nobody follows
 _FETCHES = 4  # open replies for one file; each holds a connection, and a thread of the service
 _CHUNK = 1 << 20  # bytes
 
@@ -39,6 +43,8 @@ class Kept:
         Bytes in the file.
     shelf : Shelf
         What says how much may be kept.
+    key : tuple of str
+        Under which the shelf has it.
     open_file : callable, optional
         Opens the file that they are kept in, which others may have filled, in this process or
         another; by default it is a temporary one.
@@ -62,6 +68,7 @@ class Kept:
         fetching: Fetching,
         size: int,
         shelf: Shelf,
+        key: tuple[str, ...],
         open_file: Callable[[], CachedFile | Scratch] | None = None,
     ) -> None:
         self.users = 0
@@ -69,6 +76,8 @@ class Kept:
         self._fetching = fetching
         self._size = size
         self._shelf = shelf
+        self._key = key
+        self._readers = 0  # of those who want to be read ahead for
         self._lock = threading.Lock()
         self._open_file = open_file or (lambda: Scratch(shelf.room))
         self._file: CachedFile | Scratch | None = None
@@ -117,6 +126,8 @@ class Kept:
                     file = self._opened()
                     missing = self._spans.missing(start, end)
                     if missing is None:
+                        for fetch in self._fetches:
+                            fetch.follow(end)
                         break
                     claimed = file.claims(missing)
                     if not claimed:
@@ -164,7 +175,8 @@ class Kept:
 
     def _fetch_for(self, missing: int, end: int) -> Fetch:
         """Return what brings a byte that is not there: what is under way, or something new."""
-        near = [one for one in self._fetches if one.brings(missing, _AHEAD)]
+        going = [one for one in self._fetches if not one.stopped]
+        near = [one for one in going if one.brings(missing, _AHEAD)]
         if near:
             return max(near, key=lambda one: one.at)
         idle = [one for one in self._fetches if not one.busy]
@@ -196,12 +208,97 @@ class Kept:
                 self._end(fetch)
             raise
         with self._lock:
-            fetch.busy = False
-            if fetch.at >= fetch.until or self._full:
-                self._end(fetch)
-            else:
-                fetch.pass_on()
+            leads = self._is_to_lead(fetch)
+            if not leads:
+                self._let_go(fetch)
+        if leads:
+            self._begin_leading(fetch)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _let_go(self, fetch: Fetch) -> None:
+        """Let others read on, if there is anything left; the lock is held."""
+        fetch.busy = False
+        if fetch.at >= fetch.until or self._full or fetch.stopped:
+            self._end(fetch)
+        else:
+            fetch.pass_on()
+
+    # -- reading ahead -----------------------------------------------------
+
+    def follow(self) -> None:
+        """Have what is read from place to place fetched ahead, until :meth:`leave`."""
+        with self._lock:
+            self._readers += 1
+
+    def leave(self) -> None:
+        """End what :meth:`follow` began; with the last who leaves, nothing is fetched ahead."""
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                for fetch in self._fetches:
+                    if fetch.led:
+                        fetch.stop()
+
+    def _is_to_lead(self, fetch: Fetch) -> bool:
+        steady = fetch.until == self._size and fetch.at - fetch.since >= _STEADY
+        return steady and self._readers > 0 and fetch.until > fetch.at and not self._full
+
+    def _begin_leading(self, fetch: Fetch) -> None:
+        self._shelf.hold(self)  # it is not dropped before the thread has ended
+        fetch.led = True
+        thread = threading.Thread(
+            target=self._lead, args=(fetch,), name="flowfs-reading-ahead", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many threads
+            self._end_leading(fetch)
+
+    def _lead(self, fetch: Fetch) -> None:
+        """Fetch ahead of who reads from place to place, as long as anybody does."""
+        try:
+            while self._is_followed(fetch):
+                piece = fetch.read_ahead(min(fetch.goal - fetch.at, _PIECE))
+                kept = self._keep(fetch.at, piece)
+                with self._lock:
+                    self._full |= not kept
+                    fetch.arrived(len(piece))
+        except BaseException as error:  # who waits for it hears of it, and nobody else
+            with self._lock:
+                fetch.fail(error)
+                self._end(fetch)
+        finally:
+            self._end_leading(fetch)
+
+    def _is_followed(self, fetch: Fetch) -> bool:
+        """Wait until somebody follows; return whether there is something to fetch for them."""
+        while True:
+            with self._lock:
+                if fetch.stopped or self._full or fetch.at >= fetch.until:
+                    return False
+                if fetch.at < fetch.goal:
+                    return self._is_wanted(fetch)
+                fetch.wake.clear()
+            if not fetch.wake.wait(_IDLE):
+                return False
+
+    def _is_wanted(self, fetch: Fetch) -> bool:
+        """Tell whether what comes next is not here by now; the lock is held."""
+        missing = self._spans.missing(fetch.at, fetch.goal)
+        if missing is not None and missing <= fetch.at + _AHEAD:
+            return True
+        fetch.stopped = not self._fetching.from_the_front
+        return not fetch.stopped
+
+    def _end_leading(self, fetch: Fetch) -> None:
+        with self._lock:
+            fetch.led = False
+            fetch.since = fetch.at
+            if fetch in self._fetches:
+                self._let_go(fetch)
+        self._shelf.release(self._key, self)
+
+    # -- bytes -------------------------------------------------------------
 
     def _keep(self, start: int, data: bytes) -> bool:
         """Write bytes to the file; return whether they are there."""

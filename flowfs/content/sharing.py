@@ -31,6 +31,9 @@ class SharedFile:
         The file. Its size is asked for unless it is known; an archive is asked for at once.
     body : Body, optional
         A reply with all of it, which tells the size and is read to where anybody wants it.
+    ahead : bool
+        Whether a thread of its own fetches on ahead of who reads from front to back. Not where
+        a process may fork.
 
     Attributes
     ----------
@@ -45,8 +48,11 @@ class SharedFile:
         As the service says.
     """
 
-    def __init__(self, store: Store, source: Source, body: Body | None = None) -> None:
+    def __init__(
+        self, store: Store, source: Source, body: Body | None = None, *, ahead: bool = False
+    ) -> None:
         self._store = store
+        self._ahead = ahead
         self._source = source
         self.identity: tuple[object, ...] = source.key
         self._lock = threading.Lock()
@@ -66,9 +72,15 @@ class SharedFile:
         self.size = size
         if size <= store.room.size:
             kept = Kept(
-                Fetching(store, source, size), size, store.shelf, lambda: store.file(source, size)
+                Fetching(store, source, size),
+                size,
+                store.shelf,
+                source.key,
+                lambda: store.file(source, size),
             )
             self._kept = store.shelf.take(source.key, kept)
+            if ahead and self._kept is not None:
+                self._kept.follow()
             if body is not None and self._kept is kept:
                 kept.offer(body)
                 body = None
@@ -104,6 +116,8 @@ class SharedFile:
             if self._window is not None:
                 self._window.close()
         if self._kept is not None:
+            if self._ahead:
+                self._kept.leave()
             self._store.shelf.release(self._source.key, self._kept)
             self._kept = None
         if self._spool is not None:

@@ -94,6 +94,11 @@ class Shelf:
         _close(dropped)
         return kept
 
+    def hold(self, item: Item) -> None:
+        """Read an item that somebody has taken, once more; to be released."""
+        with self._lock:
+            item.users += 1
+
     def release(self, key: Key, item: Item) -> None:
         """Tell that somebody who took an item is done with it."""
         with self._lock:

@@ -190,14 +190,14 @@ class Opening:
     def _shared(self, node: Node, source: Source) -> SharedFile:
         """Open a file of the service; an upload that was replaced since it was listed, anew."""
         try:
-            return self._fs.content.share(source)
+            return self._fs.content.share(source, ahead=True)
         except NotFound:
             if node.kind is not tree.UPLOAD:
                 raise
         self._fs.catalog.uploads(self._fs.entries.group_id(node), refresh=True)
         now = self._fs.entries.source(node)
         assert now is not None
-        return self._fs.content.share(now)
+        return self._fs.content.share(now, ahead=True)
 
     def _draft_handle(self, draft: Draft, flags: int) -> Handle:
         if flags & os.O_TRUNC:

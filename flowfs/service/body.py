@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Body"]
 
-_MAX_PAGE = 1 << 16  # bytes
+_MAX_PAGE = 1 << 16  # bytes; also what is read at once of a body whose end nobody knows
 # What is read at once of a body that is wanted whole: one that lies about its length makes
 # nobody run out of memory.
 _AT_ONCE = 1 << 28  # bytes
@@ -164,6 +164,17 @@ class Body(io.RawIOBase):
             size -= len(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def read1(self, size: int) -> bytes:
+        """Read up to `size` bytes, those that have come; waits for some, none at the end."""
+        if self._plain is None:
+            return self._some(min(size, _MAX_PAGE))
+        wanted = self._wanted(size)
+        if not wanted:
+            return b""
+        data: bytes = self._fetched(self._plain.read1, wanted)
+        self._count(len(data), 1)
+        return data
+
     def readall(self) -> bytes:
         """Read all that is left."""
         pieces = []
@@ -219,8 +230,14 @@ class Body(io.RawIOBase):
             left = self.length - self._got
             self.close()
             raise self._translate(IncompleteRead(self._got, left))
-        if self._plain is not None and self._plain.isclosed():
+        if self._plain is not None and self._got == self.length:
+            self._plain.close()  # http.client sees to that in newer versions only
             self._response.raw.release_conn()
+
+    def interrupt(self) -> None:
+        """Have who reads it now, in another thread, get an error at once."""
+        if self._watch is not None:
+            self._watch.interrupt()
 
     def close(self) -> None:
         """Close the reply; its connection is kept if the body was read to its end."""
