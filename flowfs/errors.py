@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from html import unescape
 from typing import Any, TypeVar
 
 __all__ = [
@@ -386,6 +385,8 @@ def words_of(body: bytes) -> str | None:
         return _one_line(document) or None
     text = text[:_MAX_MARKUP]
     if text.startswith("<") or _TITLE.search(text):
+        from html import unescape  # its table of names is large, and a page is rare
+
         parts = [m.group(1) for m in (_TITLE.search(text) or _HEADING.search(text),) if m]
         paragraph = _PARAGRAPH.search(text)
         if paragraph and parts:

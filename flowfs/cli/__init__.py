@@ -12,14 +12,15 @@ import click
 from flowfs import __version__
 from flowfs.errors import ConnectionFailed, FlowError, describe
 
+# Module, and what the command does: its help, so that a list of all needs none of them.
 _COMMANDS = {
-    "demo": "flowfs.cli.demo",
-    "login": "flowfs.cli.login",
-    "logout": "flowfs.cli.login",
-    "mount": "flowfs.cli.mount",
-    "serve": "flowfs.cli.serve",
-    "umount": "flowfs.cli.mount",
-    "whoami": "flowfs.cli.login",
+    "demo": ("flowfs.cli.demo", "Show everything, on a service started for it."),
+    "login": ("flowfs.cli.login", "Log in to a service and keep the token."),
+    "logout": ("flowfs.cli.login", "Log out of a service and forget the token."),
+    "mount": ("flowfs.cli.mount", "Mount a service as a directory."),
+    "serve": ("flowfs.cli.serve", "Run a flowServ service on this machine."),
+    "umount": ("flowfs.cli.mount", "End a mount."),
+    "whoami": ("flowfs.cli.login", "Show who you are to a service."),
 }
 
 
@@ -32,9 +33,13 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,10 +53,12 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def _hint(error: OSError) -> str:
     """Return what to do where no service answers because none was named."""
+    if not isinstance(error, ConnectionFailed):
+        return ""
     from flowfs.service.credentials import saved_logins
     from flowfs.service.endpoint import endpoint_from_environment, environment_names_endpoint
 
-    if not isinstance(error, ConnectionFailed) or environment_names_endpoint() or saved_logins():
+    if environment_names_endpoint() or saved_logins():
         return ""
     if error.filename != endpoint_from_environment():
         return ""

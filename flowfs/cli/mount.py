@@ -16,7 +16,7 @@ import click
 from flowfs.errors import FlowError
 
 if TYPE_CHECKING:
-    from flowfs.fuse.process import Ready
+    from flowfs.fuse.ready import Ready
     from flowfs.fuse.settings import Settings
 
 

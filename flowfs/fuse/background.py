@@ -19,7 +19,7 @@ from typing import Any
 
 import flowfs.errors
 from flowfs.errors import DeadlineExceeded, FlowError, failure
-from flowfs.fuse.process import Ready
+from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
 from flowfs.fuse.unmounting import detach

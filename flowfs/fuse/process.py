@@ -29,6 +29,7 @@ from flowfs.fuse.ending import Ending
 from flowfs.fuse.log import conceal, start_log
 from flowfs.fuse.mountpoint import check_device, check_directory, claimed
 from flowfs.fuse.operations import Operations
+from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, mounts_at, moved, states
 from flowfs.fuse.unmounting import detach
@@ -40,31 +41,6 @@ logger = logging.getLogger("flowfs.mount")
 _SUBTYPE = "flowfs"
 _NAMES_LAST = 1.0  # seconds for which the kernel need not ask again what is where
 _REFUSED = re.compile(r"permi(ssion|tted)|no write access|user_allow_other", re.I)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A mount that answers.
-
-    Attributes
-    ----------
-    url : str
-        What is mounted, in full.
-    directory : str
-        Where; absolute.
-    pid : int
-        The process that serves it.
-    log : str
-        Where it logs to, in words; empty: nowhere.
-    notes : tuple of str
-        What had to be done first, for the user.
-    """
-
-    url: str
-    directory: str
-    pid: int
-    log: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

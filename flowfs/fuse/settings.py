@@ -12,13 +12,13 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flowfs.content import Room
-from flowfs.disk import claim, default_place
 from flowfs.errors import AccessDenied, FlowError, InvalidArguments, describe, failure
-from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse.log import Log
+
+if TYPE_CHECKING:
+    from flowfs.filesystem import FlowFileSystem
 
 __all__ = [
     "Settings",
@@ -113,6 +113,9 @@ class Settings:
         InvalidArguments
             If an option makes no sense.
         """
+        # Only the process that serves the mount needs it, not the one that starts that.
+        from flowfs.filesystem import FlowFileSystem
+
         given, url = dict(self.service), self.url
         if self.cache and given.get("cache_dir") is None:
             given["cache_dir"] = _usual_cache()
@@ -130,6 +133,9 @@ class Settings:
 
 def _usual_cache() -> str | None:
     """Return the directory for caches; None if nothing can be kept there, which is logged."""
+    from flowfs.content import Room
+    from flowfs.disk import claim, default_place
+
     place = default_place()
     if place is None:
         logger.warning("nothing is kept on disk: there is no home directory; name a cache_dir")
