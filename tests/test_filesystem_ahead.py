@@ -17,6 +17,7 @@ from flowfs.catalog import FileRecord, RunRecord
 from flowfs.errors import FlowError
 from flowfs.filesystem import orders
 from flowfs.filesystem.errands import Errands
+from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.orders import Orders
 from flowfs.filesystem.walking import Files, Walk
 
@@ -113,7 +114,8 @@ class TestWalk:
 
 def files(count: int) -> Files:
     names = [f"{(number * 7919) % 100_003:05}" for number in range(count)]
-    return Files([FileRecord(name, name, name, (name,), None, {}) for name in names])
+    listed = [{"id": name, "name": name} for name in names]
+    return Files(RunFacts({"id": "r", "state": "SUCCESS", "files": listed}))
 
 
 class TestFiles:
@@ -123,9 +125,11 @@ class TestFiles:
         for place in places:
             name = files.records[place].name
             node = tree.parse(f"groups/g/runs/r/results/{name}")
-            assert files.look(node) == place
+            steps = files.look(node)
+            assert steps is not None
+            assert steps[-1] is files.records[place]
             assert files.look(node) is None
-            chosen = files.plan(place, 64)
+            chosen = files.plan(steps, 64)
         return [files.records.index(record) for record in chosen]
 
     def test_one_file_is_looked_at_alone(self) -> None:
@@ -142,7 +146,7 @@ class TestFiles:
         assert self.look(many, 12) == list(range(16, 21))
         for place in range(13, 100):
             self.look(many, place)
-        assert len(many._planned - many.looked_at) == 64
+        assert len(many._planned - many.looked_at.keys()) == 64
 
     def test_of_many_by_name_too_and_none_where_there_is_no_order(self) -> None:
         many = files(1000)
@@ -152,8 +156,9 @@ class TestFiles:
 
     def test_outputs_are_the_same_files(self) -> None:
         few = files(3)
-        assert few.look(tree.parse(f"groups/g/runs/r/outputs/{few.records[1].name}")) == 1
-        assert few.look(tree.parse(f"groups/g/runs/r/results/{few.records[1].name}")) is None
+        name = few.records[1].name
+        assert few.look(tree.parse(f"groups/g/runs/r/outputs/{name}")) == [few.records[1]]
+        assert few.look(tree.parse(f"groups/g/runs/r/results/{name}")) is None
         assert few.look(tree.parse("groups/g/runs/r/outputs/directory")) is None
 
 

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from flowfs import tree
-from flowfs.catalog import Catalog, FileRecord, RunRecord, run_files
+from flowfs.catalog import Catalog, FileRecord, RunRecord
 from flowfs.content import Content
 from flowfs.errors import NotFound
 from flowfs.filesystem.errands import Errands
+from flowfs.filesystem.facts import KeptFacts
 from flowfs.filesystem.orders import Order, Orders
 from flowfs.filesystem.sources import source_in_run
 from flowfs.filesystem.walking import Files, Stop, Walk
@@ -49,6 +50,8 @@ class Ahead:
         What is known of runs.
     content : Content
         What is known of files.
+    facts : KeptFacts
+        What the handles of runs say.
     connections : int
         Connections that are kept; requests ahead have all but one.
 
@@ -59,8 +62,11 @@ class Ahead:
         large directories some programs go through in the order of these.
     """
 
-    def __init__(self, catalog: Catalog, content: Content, connections: int) -> None:
+    def __init__(
+        self, catalog: Catalog, content: Content, facts: KeptFacts, connections: int
+    ) -> None:
         self._catalog = catalog
+        self._facts = facts
         self._content = content
         self._most = min(_MOST, _EACH * (connections - 1))
         self._errands = Errands(connections - 1)
@@ -166,7 +172,7 @@ class Ahead:
             handle = self._catalog.known_run(stop.run_id, any_age=True)
             if handle is not None:
                 stop.files_due = False
-                records = Files(run_files(handle)).take(walk.outputs, walk.room)
+                records = Files(self._facts.of(handle)).take(walk.outputs, walk.room)
                 self._add_files(walk, stop, records)
 
     def _look_at_file(self, walk: Walk, node: Node) -> None:
@@ -174,13 +180,13 @@ class Ahead:
             handle = self._catalog.known_run(walk.run_id, any_age=True)
             if handle is None:
                 return
-            walk.files = Files(run_files(handle))
+            walk.files = Files(self._facts.of(handle))
             if walk.takes_files:
                 records = walk.files.take(walk.outputs, walk.room)
                 self._add_files(walk, Stop(walk.place, walk.run_id), records)
-        place = walk.files.look(node)
-        if place is not None:
-            records = walk.files.plan(place, self._most)
+        steps = walk.files.look(node)
+        if steps is not None:
+            records = walk.files.plan(steps, self._most)
             self._add_files(walk, Stop(walk.place, walk.run_id), records)
 
     def _add_files(self, walk: Walk, stop: Stop, records: list[FileRecord]) -> None:

@@ -66,7 +66,7 @@ class Entries(Sources):
 
     def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
         super().__init__(catalog, content, workers)
-        self.ahead = Ahead(catalog, content, workers)
+        self.ahead = Ahead(catalog, content, self._facts, workers)
 
     def entry(self, node: Node, *, ask: bool = True) -> Entry:
         """Return the entry of a place.

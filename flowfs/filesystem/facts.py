@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 from flowfs.catalog import FileRecord, run_files, timestamp
 from flowfs.filesystem.times import Times
 
-__all__ = ["RunFacts"]
+__all__ = ["KeptFacts", "RunFacts"]
+
+_BOUND = 256  # runs of which it is kept what their handles say
 
 
 class RunFacts:
@@ -58,3 +62,20 @@ class RunFacts:
         mtime = timestamp(self.handle.get("finishedAt")) or Times.run(self.handle)
         told = {"mtime": mtime, "created": created}
         return {name: time for name, time in told.items() if time is not None}
+
+
+class KeptFacts:
+    """Facts of the runs that were looked at last. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, RunFacts] = OrderedDict()
+
+    def of(self, handle: Mapping[str, Any]) -> RunFacts:
+        """Return what a handle says. Of a run with many files each is looked up among all."""
+        known = self._kept.get(handle["id"])
+        if known is None or known.handle is not handle:
+            known = self._kept[handle["id"]] = RunFacts(handle)
+            while len(self._kept) > _BOUND:
+                with contextlib.suppress(KeyError):  # another thread was faster
+                    self._kept.popitem(last=False)
+        return known

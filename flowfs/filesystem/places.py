@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -12,7 +11,7 @@ from flowfs import tree
 from flowfs.catalog import Catalog, FileRecord, RunRecord
 from flowfs.content import Content
 from flowfs.errors import NotADirectory, NotFound, failure
-from flowfs.filesystem.facts import RunFacts
+from flowfs.filesystem.facts import KeptFacts, RunFacts
 from flowfs.filesystem.status import Status
 from flowfs.filesystem.tables import Tables
 from flowfs.filesystem.times import Times
@@ -24,7 +23,6 @@ __all__ = ["Entry", "Places"]
 Entry = dict[str, Any]
 
 _MAX_LINKS = 8
-_RUNS_BOUND = 256  # runs of which it is kept what their handles say
 
 # Where links lead, as found out in the operation under way; one dict for all its threads.
 _links: ContextVar[dict[tuple[int, str], str] | None] = ContextVar("links", default=None)
@@ -55,7 +53,7 @@ class Places:
         self._times = Times(catalog)
         self._tables = Tables(catalog)
         self._workers = workers
-        self._facts: OrderedDict[str, RunFacts] = OrderedDict()
+        self._facts = KeptFacts()
 
     # -- places ------------------------------------------------------------
 
@@ -263,14 +261,7 @@ class Places:
         return "run" not in node.names or self._record(node).state == "SUCCESS"
 
     def _facts_of(self, handle: dict[str, Any]) -> RunFacts:
-        """Return what a handle says. Of a run with many files each is looked up among all."""
-        known = self._facts.get(handle["id"])
-        if known is None or known.handle is not handle:
-            known = self._facts[handle["id"]] = RunFacts(handle)
-            while len(self._facts) > _RUNS_BOUND:
-                with contextlib.suppress(KeyError):  # another thread was faster
-                    self._facts.popitem(last=False)
-        return known
+        return self._facts.of(handle)
 
     def _result(self, node: Node) -> FileRecord:
         name = node.names["file"]

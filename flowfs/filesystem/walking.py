@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from flowfs import tree
 from flowfs.catalog import FileRecord, RunRecord
+from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.orders import Order
 from flowfs.tree import Node
 
@@ -26,70 +27,89 @@ class Files:
 
     Parameters
     ----------
-    records : sequence of FileRecord
-        As the run's handle names them.
+    facts : RunFacts
+        What the run's handle says.
 
     Attributes
     ----------
-    looked_at : set of int
-        By their places among the records.
+    records : list of FileRecord
+        All of them.
+    looked_at : dict of str to FileRecord
+        By id, the latest last.
     """
 
-    def __init__(self, records: list[FileRecord]) -> None:
-        self.records = records
-        self.looked_at: set[int] = set()
-        self._planned: set[int] = set()
-        self._last = -1
-        self._of_kind = {
-            tree.RESULT: {record.name: at for at, record in enumerate(records)},
-            tree.OUTPUT: {"/".join(record.output): at for at, record in enumerate(records)},
-        }
-        self._orders: list[list[int]] = []
+    def __init__(self, facts: RunFacts) -> None:
+        self._facts = facts
+        self.records = facts.files
+        self.looked_at: dict[str, FileRecord] = {}
+        self._planned: set[str] = set()
+        self._orders: list[list[FileRecord]] = []
 
-    def look(self, node: Node) -> int | None:
-        """Note that a file is looked at; return its place, or None if it is none or was before."""
-        name = node.names["file" if node.kind is tree.RESULT else "output"]
-        at = self._of_kind[node.kind].get(name)
-        if at is None or at in self.looked_at:
+    def look(self, node: Node) -> list[FileRecord] | None:
+        """Note that a file is looked at; None if there is none, or if it was looked at before.
+
+        Returns
+        -------
+        list of FileRecord or None
+            The file, after the one that was looked at before, if there is one.
+        """
+        if node.kind is tree.RESULT:
+            record = self._facts.by_name.get(node.names["file"])
+        else:
+            record = self._facts.by_output.get(tuple(node.names["output"].split("/")))
+        if record is None or record.id in self.looked_at:
             return None
-        self.looked_at.add(at)
-        return at
+        before = next(reversed(self.looked_at.values()), None)
+        self.looked_at[record.id] = record
+        return [record] if before is None else [before, record]
 
-    def plan(self, at: int, most: int) -> list[FileRecord]:
-        """Return what is worth fetching once a file has been looked at, each record once.
+    def plan(self, steps: list[FileRecord], most: int) -> list[FileRecord]:
+        """Return what is worth fetching once a file has been looked at; each file once.
 
         Nothing for the first; then more for each that follows. Of more than a few files, only
         those that come next in an order that is followed.
+
+        Parameters
+        ----------
+        steps : list of FileRecord
+            As :meth:`look` returns it.
+        most : int
+            Files that may be ahead.
         """
-        before, self._last = self._last, at
-        if len(self.looked_at) < 2:
+        if len(steps) < 2:
             return []
         room = min(most, _FIRST << min(len(self.looked_at) - 2, 16))
-        room -= len(self._planned - self.looked_at)
-        chosen: list[FileRecord] = []
-        for one in self._following(before, at):
-            if len(chosen) >= room:
-                break
-            if one not in self._planned and one not in self.looked_at:
-                self._planned.add(one)
-                chosen.append(self.records[one])
-        return chosen
+        room -= len(self._planned - self.looked_at.keys())
+        chosen = itertools.islice(self._left(self._following(*steps)), max(0, room))
+        return self._plan(list(chosen))
 
-    def _following(self, before: int, at: int) -> Iterable[int]:
-        count = len(self.records)
-        if count <= _FEW:
-            return [*range(at + 1, count), *range(at)]
+    def _left(self, records: Iterable[FileRecord]) -> Iterator[FileRecord]:
+        """Yield those of some about which nothing has been done."""
+        for record in records:
+            if record.id not in self._planned and record.id not in self.looked_at:
+                yield record
+
+    def _plan(self, records: list[FileRecord]) -> list[FileRecord]:
+        self._planned.update(record.id for record in records)
+        return records
+
+    def _following(self, before: FileRecord, here: FileRecord) -> Iterable[FileRecord]:
+        if len(self.records) <= _FEW:
+            place = self.records.index(here)
+            return self.records[place + 1 :] + self.records[:place]
         if not self._orders:
             self._orders = [
-                list(range(count)),
-                sorted(range(count), key=lambda one: self.records[one].name),
-                sorted(range(count), key=lambda one: self.records[one].output),
+                self.records,
+                sorted(self.records, key=lambda record: record.name),
+                sorted(self.records, key=lambda record: record.output),
             ]
-            self._places = [dict(zip(order, range(count), strict=True)) for order in self._orders]
+            self._places = [
+                {record.id: place for place, record in enumerate(order)} for order in self._orders
+            ]
         for order, places in zip(self._orders, self._places, strict=True):
-            if places[at] == places[before] + 1:
-                place = places[at] + 1
-                return order[place : place + 4 * len(self.looked_at) + _FIRST]
+            place = places[here.id]
+            if place == places[before.id] + 1:
+                return itertools.islice(order, place + 1, None)
         return ()
 
     def take(self, outputs: frozenset[tuple[str, ...]] | None, most: int) -> list[FileRecord]:
@@ -102,15 +122,9 @@ class Files:
         most : int
             How many.
         """
-        chosen = [
-            at
-            for at, record in enumerate(self.records)
-            if at not in self._planned
-            and at not in self.looked_at
-            and (outputs is None or record.output in outputs)
-        ][:most]
-        self._planned.update(chosen)
-        return [self.records[at] for at in chosen]
+        left = self._left(self.records)
+        wanted = (record for record in left if outputs is None or record.output in outputs)
+        return self._plan(list(itertools.islice(wanted, most)))
 
 
 @dataclass(eq=False)
@@ -240,7 +254,7 @@ class Walk:
             self.files_in_a_run = len(files.looked_at)
             self.outputs = None
             if len(files.looked_at) < len(files.records):
-                self.outputs = frozenset(files.records[at].output for at in files.looked_at)
+                self.outputs = frozenset(r.output for r in files.looked_at.values())
 
     def plan(self) -> Iterator[Stop]:
         """Yield runs that they will come to, as far as there is room; each once.
