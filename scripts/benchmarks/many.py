@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import requests
+from requests.adapters import HTTPAdapter
 from wire import Result, Wire
 
 from benchmarks.bench import Bench
@@ -87,6 +90,7 @@ def _compared(bench: Bench, server: Wire, verb: str, connections: int) -> Compar
         [
             Contender("flowfs", act, check, before=cold),
             _by_http(server, results, verb, peer, limit, target),
+            _by_requests(server, results, verb, connections, target),
         ],
         goals,
         server,
@@ -124,6 +128,36 @@ def _by_http(
         made.clear()
 
     return Contender(name, act, check, before=cold)
+
+
+def _by_requests(
+    server: Wire, results: list[Result], verb: str, connections: int, target: Path
+) -> Contender:
+    """Threads that ask with requests and nothing else: what it allows."""
+
+    def cold() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+
+    def act() -> Any:
+        with requests.Session() as session, ThreadPoolExecutor(connections) as pool:
+            session.trust_env = False
+            session.mount("http://", HTTPAdapter(pool_maxsize=connections))
+
+            def ask(result: Result) -> tuple[str, bytes]:
+                reply = session.get(result.url, timeout=60)
+                reply.raise_for_status()
+                if verb == "get":
+                    (target / result.id).write_bytes(reply.content)
+                return result.url, reply.content
+
+            return dict(pool.map(ask, results))
+
+    def check(got: Any) -> None:
+        kept = None if verb == "get" else got
+        _check(server, results, kept, target, lambda result: result.url)
+
+    return Contender(f"requests in {connections} threads", act, check, before=cold)
 
 
 def _check(
