@@ -11,6 +11,8 @@ from standin import Reply, StandIn
 from support import wait_until
 from wire import Wire
 
+from flowfs.fuse.attributes import run_inodes
+
 pytestmark = pytest.mark.mount
 
 RUNS, RESULTS = 40, 3
@@ -55,6 +57,9 @@ def test_find_by_name_then_by_size_asks_for_each_once_and_several_at_once(far: F
     requests, at_once = far.asked()
     assert requests == HANDLES
     assert at_once > 4
+    # What goes through a large directory by inode is known to do so by these.
+    run = far.wire.runs[0]
+    assert [int(out(f"stat -c %i {run}", far.runs))] == run_inodes(far.wire.group, [run])
     out("find .", far.runs)
     assert far.asked()[0] == {}
     sizes = out("find . -path '*/results/*' -printf '%s\\n' | sort -u", far.runs)

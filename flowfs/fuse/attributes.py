@@ -11,9 +11,18 @@ from typing import Any
 
 from flowfs import tree
 from flowfs.filesystem.entries import Alike
+from flowfs.names import to_name, to_names
 from flowfs.tree import Kind, Node
 
-__all__ = ["PLACEHOLDER_SIZE", "Attributes", "inode", "inodes", "link_text", "type_bits"]
+__all__ = [
+    "PLACEHOLDER_SIZE",
+    "Attributes",
+    "inode",
+    "inodes",
+    "link_text",
+    "run_inodes",
+    "type_bits",
+]
 
 #: What a file shows whose size nobody knows yet: tar never opens one of size 0.
 PLACEHOLDER_SIZE = 1
@@ -129,6 +138,12 @@ def inodes(node: Node, alike: Alike) -> list[int]:
         whole.update(end.encode("utf-8", "surrogatepass"))
         numbers.append(int.from_bytes(whole.digest(), "big") >> 1 or 1)
     return numbers
+
+
+def run_inodes(group_id: str, run_ids: list[str]) -> list[int]:
+    """Return the inodes of a group's runs."""
+    runs = tree.parse(tree.join("groups", to_name(group_id), "runs"))
+    return inodes(runs, Alike(tree.RUN, True, to_names(run_ids, tree.RESERVED_RUN_NAMES)))
 
 
 def _owner(node: Node) -> str:

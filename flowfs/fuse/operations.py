@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowfs.filesystem import FlowFileSystem
-from flowfs.fuse.attributes import Attributes
+from flowfs.fuse.attributes import Attributes, run_inodes
 from flowfs.fuse.binding import BACKGROUND
 from flowfs.fuse.changing import Changing
 from flowfs.fuse.files import Files
@@ -64,6 +64,7 @@ class Operations(Looking, Files, Changing):
         served: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(fs, root, caller, attributes)
+        self._entries.ahead.numbers = run_inodes
         self._ready = ready
         self._served = served
 
