@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
-from collections.abc import Sequence
 from hashlib import blake2b
 
 from flowfs.errors import AccessDenied, FlowError, NotADirectory, failure
@@ -98,7 +96,9 @@ def private(directory: str) -> None:
         os.chmod(directory, 0o700)
 
 
-def digest(*parts: str | Sequence[str]) -> str:
+def digest(*parts: str) -> str:
     """Return a name for what is never to be read from a name, or would not be one."""
-    document = json.dumps(parts, ensure_ascii=True).encode()
-    return blake2b(document, digest_size=16, person=b"flowfs").hexdigest()
+    # With their lengths: what is made of other parts is something else.
+    text = "".join([f"{len(part)} {part}" for part in parts])
+    data = text.encode("utf-8", "surrogatepass")
+    return blake2b(data, digest_size=16, person=b"flowfs").hexdigest()

@@ -25,6 +25,8 @@ _BATCH = 512  # facts that are written at once, at most
 _BATCH_BYTES = 1 << 21
 _SOON = 0.3  # seconds after which others find what was learned
 _BUSY = 0.5  # seconds to wait for another process that writes
+_NEWS = 0.5  # seconds for which what is not there is not looked for again
+_MISSES = 10_000
 _OFF = 60.0  # seconds without it, once it could not be used
 _DAY = 86_400  # seconds after which it is noted that something is used still
 _MICROS = 1_000_000  # times are whole microseconds
@@ -82,6 +84,7 @@ class Facts:
         self._said = False
         self._new: dict[Key, bytes] = {}
         self._new_bytes = 0
+        self._missed: dict[Key, float] = {}  # what was not there, and when that was seen
         self._used: set[Key] = set()
         self._timer: threading.Timer | None = None
         self._written = bound  # since it was looked how large it is
@@ -97,8 +100,14 @@ class Facts:
             value = self._new.get(key)
             if value is not None:
                 return value
+            now = time.monotonic()
+            if now - self._missed.get(key, 0) < _NEWS:
+                return None
             found = self._run(lambda database: _look(database, key))
             if found is None:
+                if len(self._missed) >= _MISSES:
+                    self._missed.clear()
+                self._missed[key] = now
                 return None
             value, checksum, used = found
             if not isinstance(value, bytes) or checksum != _checksum(key, value):
@@ -115,6 +124,7 @@ class Facts:
         if os.getpid() != self._owner or self._closed:
             return
         with self._lock:
+            self._missed.pop(key, None)
             self._new[key] = value
             self._new_bytes += len(value)
             if len(self._new) >= _BATCH or self._new_bytes >= _BATCH_BYTES:
