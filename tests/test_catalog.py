@@ -401,7 +401,7 @@ class TestOwnChanges:
         assert known.runs(group) == {}
         run = known.start_run(group, {"names": "names.txt", "sleeptime": 9}, about="new")["id"]
         assert list(known.runs(group)) == [run]
-        assert known.group(group)["runs"][0].id == run
+        assert known.group(group)["runs"][0][0] == run
         assert known.run(group, run)["state"] == "RUNNING"
         assert server.count("GET", "/runs/.*") == 0
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from standin import StandIn
 
 from flowfs import FlowFileSystem
-from flowfs.catalog import Listing, RunRecord, plain, timestamp
-from flowfs.catalog.records import read_object
+from flowfs.catalog import Listing, plain, timestamp
+from flowfs.catalog.listing import read_object
 from flowfs.filesystem.rendering import group_json, pretty_json
 from flowfs.filesystem.times import _group_times
 from flowfs.names import to_name, to_names
@@ -46,11 +46,11 @@ def test_a_groups_handle_is_shown_as_the_service_gave_it(handle: dict[str, Any])
         {"id": "r1", "state": "SUCCESS"},
     ],
 )
-def test_only_what_can_be_told_again_to_the_letter_is_kept_as_a_record(other: Any) -> None:
+def test_only_what_can_be_told_again_to_the_letter_is_kept_as_a_row(other: Any) -> None:
     def read(document: Any) -> Any:
         return json.loads(json.dumps(document), object_pairs_hook=read_object)
 
-    assert read(PLAIN) == RunRecord("r1", "SUCCESS", PLAIN["createdAt"])
+    assert read(PLAIN) == ("r1", "SUCCESS", PLAIN["createdAt"])
     assert read(other) == other
     assert list(read(other)) == list(other)
 

@@ -2,13 +2,11 @@
 
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.catalog import Catalog
+from flowfs.catalog.listing import Listing, Row, plain
 from flowfs.catalog.records import (
     FileRecord,
-    Listing,
     Named,
     RunRecord,
-    names_of,
-    plain,
     run_files,
     timestamp,
 )
@@ -19,8 +17,8 @@ __all__ = [
     "FileRecord",
     "Listing",
     "Named",
+    "Row",
     "RunRecord",
-    "names_of",
     "plain",
     "run_files",
     "timestamp",

@@ -9,14 +9,12 @@ from typing import IO, Any
 
 from flowfs import arguments as documents
 from flowfs.catalog.cache import Cache
+from flowfs.catalog.listing import Listing, plain, read_object
 from flowfs.catalog.records import (
     FileRecord,
-    Listing,
     Named,
     RunRecord,
     named,
-    plain,
-    read_object,
 )
 from flowfs.catalog.runs import RunCatalog
 from flowfs.catalog.uploads import UploadCatalog
@@ -80,7 +78,7 @@ class Catalog:
     def group(self, group_id: str, *, refresh: bool = False) -> dict[str, Any]:
         """Return a group's handle; its runs and uploads are learned along with it.
 
-        In its ``runs``, records stand for what :func:`~flowfs.catalog.plain` makes of them.
+        In its ``runs``, rows stand for what :func:`~flowfs.catalog.plain` makes of them.
         """
 
         def fetch() -> dict[str, Any]:
@@ -89,7 +87,7 @@ class Catalog:
             runs = handle.get("runs")
             if isinstance(runs, list) and all(_is_run(run) for run in runs):
                 self._runs.learn(group_id, runs, runs_since)
-            # Only of runs is a record kept in place of what the service says.
+            # Only of runs is a row kept in place of what the service says.
             handle = {name: it if name == "runs" else plain(it) for name, it in handle.items()}
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
@@ -100,7 +98,7 @@ class Catalog:
 
     # -- runs --------------------------------------------------------------
 
-    def runs(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
+    def runs(self, group_id: str, *, refresh: bool = False) -> Listing:
         """Return the runs of a group by id, in the service's order."""
         return self._runs.listed(group_id, refresh=refresh)
 
@@ -141,7 +139,7 @@ class Catalog:
         uploads = self._uploads.known(group_id)
         return None if runs is None or uploads is None else (runs, uploads)
 
-    def known_runs(self, group_id: str) -> dict[str, RunRecord] | None:
+    def known_runs(self, group_id: str) -> Listing | None:
         """Return the runs of a group as last listed, however long ago; never asks."""
         return self._runs.known_listing(group_id)
 
@@ -409,7 +407,7 @@ def _postproc(workflow: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_run(value: Any) -> bool:
-    return isinstance(value, RunRecord) or (
+    return isinstance(value, tuple) or (
         isinstance(value, dict)
         and isinstance(value.get("id"), str)
         and isinstance(value.get("state"), str)

@@ -5,31 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from sys import intern
 from typing import Any, NamedTuple
 
-from flowfs.names import to_name, to_names, to_parts, unique, unique_paths
-from flowfs.service.runs import ENDED_STATES, STATES
+from flowfs.names import to_name, to_parts, unique, unique_paths
+from flowfs.service.runs import ENDED_STATES
 from flowfs.tree import RESERVED_RUN_NAMES
 
 __all__ = [
     "FileRecord",
-    "Listing",
     "Named",
     "RunRecord",
-    "names_of",
     "output_names",
-    "plain",
-    "read_object",
     "timestamp",
 ]
 
 
 _EPOCH = datetime(1970, 1, 1)
 _PLAIN_LENGTHS = (26, 19)  # with microseconds, and without
-_STATES = frozenset(STATES)
-# What a listing tells of a run, in this order.
-_MEMBERS = ("id", "state", "createdAt")
 
 
 def timestamp(value: Any) -> float | None:
@@ -67,7 +59,7 @@ class Named:
 
 
 class RunRecord(NamedTuple):
-    """A run as a listing tells of it. There may be 100,000 of them, so it is small.
+    """A run as a listing tells of it.
 
     Attributes
     ----------
@@ -84,10 +76,8 @@ class RunRecord(NamedTuple):
     created: str
 
     @classmethod
-    def of(cls, run: Mapping[str, Any] | RunRecord) -> RunRecord:
+    def of(cls, run: Mapping[str, Any]) -> RunRecord:
         """Read an entry of a listing, or a handle."""
-        if isinstance(run, RunRecord):
-            return run
         created = run.get("createdAt")
         return cls(run["id"], run["state"], created if isinstance(created, str) else "")
 
@@ -105,67 +95,6 @@ class RunRecord(NamedTuple):
     def mtime(self) -> float | None:
         """When it was created, in seconds since the epoch."""
         return timestamp(self.created)
-
-
-def read_object(members: list[tuple[str, Any]]) -> RunRecord | dict[str, Any]:
-    """Return what stands for an object of a listing: a record of a run, or else a dict.
-
-    A record where it has what flowServ tells of a run in a listing and nothing else, in its
-    order, so that nothing is lost: see :func:`plain`.
-
-    Parameters
-    ----------
-    members : list of (str, Any)
-        Names and values.
-    """
-    if len(members) == 3:
-        (first, run_id), (second, state), (third, created) = members
-        if (first, second, third) == _MEMBERS and type(run_id) is type(state) is type(
-            created
-        ) is str:
-            return RunRecord(run_id, intern(state) if state in _STATES else state, created)
-    return dict(members)
-
-
-def plain(value: Any) -> Any:
-    """Return what :func:`read_object` was given as JSON has it, however deep it is."""
-    if isinstance(value, RunRecord):
-        return dict(zip(_MEMBERS, value, strict=True))
-    if isinstance(value, dict):
-        return {name: plain(member) for name, member in value.items()}
-    return [plain(member) for member in value] if isinstance(value, list) else value
-
-
-class Listing(dict[str, RunRecord]):
-    """The runs of a group by id, in the service's order.
-
-    Parameters
-    ----------
-    runs : list of dict or RunRecord
-        As the service tells of them.
-
-    Attributes
-    ----------
-    active : list of str
-        Ids of those that can still change.
-    """
-
-    __slots__ = ("active",)
-
-    def __init__(self, runs: list[Any]) -> None:
-        records = [RunRecord.of(run) if isinstance(run, dict) else run for run in runs]
-        super().__init__(zip([record[0] for record in records], records, strict=True))
-        ended = set(ENDED_STATES)
-        # Nearly always all are known to have ended, of 100,000 as well: looked at by C alone.
-        states = {record[1] for record in records}
-        self.active = (
-            [] if states <= ended else [run.id for run in self.values() if run.state not in ended]
-        )
-
-
-def names_of(runs: Mapping[str, RunRecord]) -> list[str]:
-    """Return the file names of all runs of a listing, in its order."""
-    return to_names(list(runs), RESERVED_RUN_NAMES)
 
 
 @dataclass(frozen=True)

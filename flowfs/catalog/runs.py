@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flowfs.catalog.cache import Cache
-from flowfs.catalog.records import Listing, RunRecord, read_object
+from flowfs.catalog.listing import Listing, read_object
+from flowfs.catalog.records import RunRecord
 from flowfs.disk import Disk
 from flowfs.errors import NotFound, failure
 from flowfs.service.client import FlowService
@@ -59,7 +60,7 @@ class RunCatalog:
 
     # -- looking -----------------------------------------------------------
 
-    def listed(self, group_id: str, *, refresh: bool = False) -> dict[str, RunRecord]:
+    def listed(self, group_id: str, *, refresh: bool = False) -> Listing:
         """Return the runs of a group by id, in the service's order."""
 
         def fetch() -> Listing:
@@ -74,7 +75,7 @@ class RunCatalog:
             for run_id in listed.active
             if (handle := self._handles.peek(run_id)) is not None and _has_ended(handle)
         }
-        return listed | ended if ended else listed
+        return listed.having(ended) if ended else listed
 
     def learn(self, group_id: str, runs: list[Any], since: int) -> Listing:
         """Take a listing that came by another way.
@@ -83,7 +84,7 @@ class RunCatalog:
         ----------
         group_id : str
             The group.
-        runs : list of dict or RunRecord
+        runs : list of dict or Row
             As the service tells of them.
         since : int
             What :attr:`drops` was when it was asked for.
@@ -91,7 +92,7 @@ class RunCatalog:
         records = Listing(runs)
         if since != self._listings.drops:
             return records  # asked for before a change of our own: nothing to go by
-        before = self._listings.peek(group_id, any_age=True) or ()
+        before: Iterable[str] = self._listings.peek(group_id, any_age=True) or ()
         for run_id in [run_id for run_id in before if run_id not in records]:
             self._forget(run_id)
         now = time.monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 from flowfs import tree
-from flowfs.catalog import Catalog, FileRecord, RunRecord, names_of
+from flowfs.catalog import Catalog, FileRecord, RunRecord
 from flowfs.content import Content
 from flowfs.errors import NotFound
 from flowfs.filesystem.ahead import Ahead
@@ -288,7 +288,7 @@ class Entries(Sources):
         if kind is tree.RUNS:
             runs = self.catalog.runs(self.group_id(node))
             fixed = [Alike(it, False, [name]) for name, it in self._fixed_of_runs(node)]
-            return [*fixed, Alike(tree.RUN, True, names_of(runs))]
+            return [*fixed, Alike(tree.RUN, True, runs.names())]
         if kind is tree.RESULTS:
             self.check(node)
             files = self._files(node)
@@ -351,7 +351,7 @@ class Entries(Sources):
         for name, _ in self._fixed_of_runs(node) if state is None else ():
             child = node.child(name)
             yield {**self._base(child), "size": len(self.read(child))}
-        for name, record in zip(names_of(runs), runs.values(), strict=True):
+        for name, record in zip(runs.names(), runs.values(), strict=True):
             if state is None or record.state == state:
                 yield {
                     "name": f"{node.asked}/{name}",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
-from flowfs.catalog import RunRecord, plain
+from flowfs.catalog import plain
 
 __all__ = ["group_json", "leaderboard_table", "plain_arguments", "pretty_json", "table_row"]
 
@@ -21,12 +21,12 @@ def pretty_json(document: Any) -> bytes:
 
 
 def group_json(handle: Mapping[str, Any]) -> bytes:
-    """Return a group's handle as :func:`pretty_json` would; its runs may be records.
+    """Return a group's handle as :func:`pretty_json` would; its runs may be rows.
 
     Many runs are most of it, and by far the fastest written by hand.
     """
     runs = handle.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, RunRecord) for run in runs):
+    if not isinstance(runs, list) or not all(isinstance(run, tuple) for run in runs):
         return pretty_json(plain(dict(handle)))
     quoted = encode_basestring
     listed = [

@@ -43,10 +43,11 @@ class GroupTimes:
 
 
 def _group_times(runs: Listing, uploads: list[FileRecord]) -> GroupTimes:
-    by_state: dict[str, list[str]] = {}
-    for _, state, created in runs.values():
-        by_state.setdefault(state, []).append(created)
-    spans = {state: _span(written) for state, written in by_state.items()}
+    rows = runs.rows()
+    spans = {
+        state: _span([row[2] for row in rows if row[1] == state])
+        for state in {row[1] for row in rows}
+    }
     states = {state: span[1] for state, span in spans.items() if span is not None}
     of_runs = [time for span in spans.values() if span is not None for time in span]
     of_uploads = [upload.mtime for upload in uploads if upload.mtime is not None]
@@ -57,7 +58,7 @@ def _group_times(runs: Listing, uploads: list[FileRecord]) -> GroupTimes:
         runs=max(of_runs, default=None),
         uploads=max(of_uploads, default=None),
         states=states,
-        active=hash(tuple(run[:2] for run in runs.values())) if runs.active else None,
+        active=hash(tuple(row[:2] for row in rows)) if runs.active else None,
     )
 
 
@@ -72,7 +73,12 @@ def _span(written: list[str]) -> tuple[float, float] | None:
     Those in flowServ's own form come in the order of their letters: of 100,000 no more than
     two have to be read.
     """
-    shapes = set("\n".join(written).encode("utf-8", "replace").translate(_SHAPE).split(b"\n"))
+    marked = "\n".join(written).encode("utf-8", "replace").translate(_SHAPE)
+    first_shape = marked[: len(written[0])] + b"\n"
+    if marked == (first_shape * len(written))[:-1]:  # as nearly always: found out at once
+        shapes = {first_shape[:-1]}
+    else:
+        shapes = set(marked.split(b"\n"))
     if all(_PLAIN_SHAPE.fullmatch(shape) for shape in shapes):
         first, last = timestamp(min(written)), timestamp(max(written))
         if first is not None and last is not None:
