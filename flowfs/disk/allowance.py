@@ -195,6 +195,7 @@ def _files(space: str) -> Iterator[tuple[float, int, str]]:
     for owner in owners:
         sizes: dict[str, int] = {}
         times: dict[str, float] = {}
+        there = set()
         try:
             entries = list(os.scandir(owner.path))
         except OSError:
@@ -205,13 +206,14 @@ def _files(space: str) -> Iterator[tuple[float, int, str]]:
                 path = entry.path.removesuffix(".j")
                 sizes[path] = sizes.get(path, 0) + _bytes(status)
                 if path == entry.path:
+                    there.add(path)
                     times[path] = status.st_mtime
-                elif path not in times:
-                    times[path] = min(status.st_mtime, times.get(path, status.st_mtime))
+                else:
+                    times.setdefault(path, status.st_mtime)
         for path, used in times.items():
             with contextlib.suppress(OSError):
                 # Of a process that has died, or half removed.
-                left_over = path.endswith(".part") or not os.path.exists(path)
+                left_over = path.endswith(".part") or path not in there
                 if left_over and time.time() - used > _LEFTOVER and _remove_unused(path):
                     continue
             yield used, sizes[path], path
