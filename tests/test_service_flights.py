@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -53,14 +53,23 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return joined
 
 
+def on_the_way(under_way: Flights[str, str], fails: Fails) -> str:
+    """Ask for what is needed for something that nobody needs."""
+    with asking.ahead():
+        return under_way.get("key", fails)
+
+
+@pytest.mark.parametrize("begin", [lambda one, fails: one.ahead("key", fails), on_the_way])
 def test_what_failed_ahead_is_asked_for_anew_and_the_time_waited_counts(
-    monkeypatch: pytest.MonkeyPatch, joined: threading.Event
+    monkeypatch: pytest.MonkeyPatch,
+    joined: threading.Event,
+    begin: Callable[[Flights[str, str], Fails], object],
 ) -> None:
     clock, under_way = Clock(), Flights[str, str]()
     monkeypatch.setattr(flights, "time", clock)
     fails = Fails(failure(BadReply, "no", "there"))
     with ThreadPoolExecutor(2) as pool:
-        ahead = pool.submit(under_way.ahead, "key", fails)
+        ahead = pool.submit(begin, under_way, fails)
         assert fails.begun.wait(LONG)
         waits = pool.submit(under_way.get, "key", lambda: f"after {asking.waited()}")
         assert joined.wait(LONG)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from flowfs.errors import again
-from flowfs.service.asking import waiting
+from flowfs.service.asking import is_ahead, waiting
 
 __all__ = ["Flights"]
 
@@ -30,8 +30,8 @@ class Flights(Generic[K, V]):
     """What is being asked for, by key. Thread-safe; no lock is held while it is asked for.
 
     Who wants what is being asked for already waits for that, and gets what went wrong with it.
-    There is one exception: what was asked for ahead, by nobody who needed it, and failed is
-    asked for anew by the first who does. The time waited counts: together both last no longer
+    There is one exception: what was asked for ahead (:func:`~flowfs.service.asking.ahead`), by
+    nobody who needed it, and failed is asked for anew by the first who does. The time waited counts: together both last no longer
     than one request may. Only an interrupt is for all who wait.
     """
 
@@ -58,7 +58,7 @@ class Flights(Generic[K, V]):
             value = known()
             if value is not None:
                 return value
-            flight, mine = self._join(key, ahead=False)
+            flight, mine = self._join(key, ahead=is_ahead())
             if mine:
                 break
             failed = flight.exception()  # waits
