@@ -31,8 +31,9 @@ class Flights(Generic[K, V]):
 
     Who wants what is being asked for already waits for that, and gets what went wrong with it.
     There is one exception: what was asked for ahead (:func:`~flowfs.service.asking.ahead`), by
-    nobody who needed it, and failed is asked for anew by the first who does. The time waited counts: together both last no longer
-    than one request may. Only an interrupt is for all who wait.
+    nobody who needed it, and failed is asked for anew by the first who does. The time waited
+    counts: together both last no longer than one request may. Only an interrupt is for all who
+    wait.
     """
 
     def __init__(self) -> None:
