@@ -19,10 +19,13 @@ from typing import Any
 
 import pytest
 from standin import Asked, Reply, StandIn
+from support import wait_until
 
 from flowfs import AccessDenied, FlowError, FlowFileSystem, NotADirectory, NotFound
 from flowfs.disk import CachedFile
 from flowfs.disk.allowance import Allowance
+from flowfs.disk.journal import SIZE, records
+from flowfs.disk.telling import Teller
 
 DATA = random.Random(11).randbytes(3_000_001)
 SMALL = DATA[:5000]
@@ -98,6 +101,12 @@ def another(server: StandIn, cache: Path, path: str, size: int = -1) -> subproce
 
 def used(cache: Path) -> int:
     return sum(one.lstat().st_blocks * 512 for one in cache.rglob("*") if one.is_file())
+
+
+def told(cache: Path) -> int:
+    """How many bytes of the one file in the cache are told of."""
+    (journal,) = (one for one in contents(cache) if one.suffix == ".j")
+    return sum(one.end - one.start for one in records(journal.read_bytes()[SIZE:]))
 
 
 def contents(cache: Path) -> list[Path]:
@@ -240,6 +249,8 @@ class TestAtOnce:
         assert process.stdout is not None
         try:
             assert process.stdout.read(here) == DATA[:here]
+            # It tells of what it has a moment later.
+            wait_until(lambda: told(cache) >= here, 10, "what is there")
             fs = make()
             assert fs.info(path)["size"] == len(DATA)
             asked = server.count("GET", CONTENT)
@@ -255,15 +266,35 @@ class TestAtOnce:
         (last,) = server.requests("GET", CONTENT)[asked:]
         assert int((last.headers["Range"]).removeprefix("bytes=").rstrip("-")) >= here
 
+    def test_many_that_read_here_what_another_has_read_there_ask_for_nothing(
+        self, server: StandIn, make: Make
+    ) -> None:
+        path, first = added(server), make()
+        assert first.cat_file(path) == DATA
+        flush(first)
+        asked = server.count("GET", CONTENT)
+        for _ in range(5):
+            fs = make()
+            assert fs.info(path)["size"] == len(DATA)
+            with ThreadPoolExecutor(8) as pool:
+                places = [(at, at + 50_000) for at in range(0, 3_000_000, 50_000)]
+                parts = pool.map(lambda p, fs=fs: fs.cat_file(path, *p), places)
+                assert b"".join(parts) == DATA[:3_000_000]
+        assert server.count("GET", CONTENT) == asked
+
     def test_what_has_died_in_the_middle_of_a_record_spoils_nothing(
         self, server: StandIn, make: Make, cache: Path
     ) -> None:
         path = added(server)
-        make().cat_file(path, 0, 1_000_000)
+        fs = make()
+        fs.cat_file(path, 0, 1_000_000)
+        flush(fs)
         (journal,) = (one for one in contents(cache) if one.suffix == ".j")
         with open(journal, "ab") as file:
             file.write(b"1234567")
-        assert make().cat_file(path) == DATA
+        fs = make()
+        assert fs.cat_file(path) == DATA
+        flush(fs)
         asked = server.count("GET", CONTENT)
         assert make().cat_file(path) == DATA
         assert server.count("GET", CONTENT) == asked
@@ -313,10 +344,13 @@ class TestDamage:
         what: str,
     ) -> None:
         path = added(server)
-        assert make().cat_file(path) == DATA
-        data, journal = contents(cache)
-        damage(journal if what == "journal" else data)
-        assert make().cat_file(path) == DATA
+        for count in (1, 2):
+            fs = make()
+            assert fs.cat_file(path) == DATA
+            flush(fs)
+            if count == 1:
+                data, journal = contents(cache)
+                damage(journal if what == "journal" else data)
         asked = server.count("GET", CONTENT)
         assert asked >= 2
         # And it is mended.
@@ -385,7 +419,9 @@ class TestWhose:
     ) -> None:
         path = added(server)
         server.routes.tokens.add("another")
-        assert make().cat_file(path) == DATA
+        fs = make()
+        assert fs.cat_file(path) == DATA
+        flush(fs)
         asked = server.count("GET", CONTENT)
         assert make("another").cat_file(path) == DATA
         assert server.count("GET", CONTENT) > asked
@@ -399,7 +435,9 @@ class TestWhose:
 
         server.on("GET", "/", described)
         server.routes.tokens.add("new")
-        assert make().cat_file(path) == DATA
+        fs = make()
+        assert fs.cat_file(path) == DATA
+        flush(fs)
         asked = server.count("GET", CONTENT)
         assert make("new").cat_file(path) == DATA
         assert server.count("GET", CONTENT) == asked
@@ -606,19 +644,20 @@ FILL = """
 import os, sys
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.files import CachedFile
+from flowfs.disk.telling import Teller
 root, name, bound = sys.argv[1], sys.argv[2], int(sys.argv[3])
 allowance = Allowance(root, bound)
 for number in range(40):
     path = f"{root}/space/files/{name}/{number}"
     directory = lambda: os.makedirs(os.path.dirname(path), exist_ok=True)
-    file = CachedFile(path, 100_000, allowance, directory)
+    file = CachedFile(path, 100_000, allowance, Teller(), directory)
     file.write(0, bytes(100_000))
 """
 
 
 class TestRoom:
     def test_the_bound_holds_for_all_processes_together(self, tmp_path: Path) -> None:
-        bound = 1_500_000
+        bound = 8_000_000
         for number in range(3):
             (tmp_path / "space" / "files" / str(number)).mkdir(parents=True)
         started = [
@@ -636,8 +675,9 @@ class TestRoom:
 
         def file(name: str) -> CachedFile:
             path = tmp_path / "space" / "files" / name / "x"
+            parent = path.parent
             made = CachedFile(
-                os.fspath(path), 100_000, allowance, lambda: path.parent.mkdir(parents=True)
+                os.fspath(path), 100_000, allowance, Teller(), lambda: parent.mkdir(parents=True)
             )
             made.write(0, bytes(100_000))
             os.utime(path, (next(places),) * 2)

@@ -36,7 +36,7 @@ class Allowance:
     def __init__(self, root: str, size: int) -> None:
         self.size = size
         self._root = root
-        self._step = max(_UNIT, min(size // _SLACK // 2, _MOST_AT_ONCE))
+        self._step = max(_UNIT, min(size // _SLACK // 8, _MOST_AT_ONCE))
         self._lock = threading.Lock()
         self._counter: int | None = None
         self._unsure = True  # whether the counter was found empty, as after a loss

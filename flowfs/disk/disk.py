@@ -14,6 +14,7 @@ from flowfs.disk.archives import CachedArchive, Draft
 from flowfs.disk.directory import claim, digest, private
 from flowfs.disk.facts import Facts
 from flowfs.disk.files import CachedFile
+from flowfs.disk.telling import Teller
 
 __all__ = ["Disk"]
 
@@ -58,6 +59,7 @@ class Disk:
         self._verified: dict[str, int] = {}
         self._said = False
         self._allowance = Allowance(claim(place), size)
+        self._teller = Teller()
 
     def _opened(self, whose: Key | None = None) -> str | None:
         """Return the directory of the service and user; None as long as they are not known."""
@@ -114,7 +116,7 @@ class Disk:
             path = self._path(key)
             if path is None:
                 return None
-            return CachedFile(path, size, self._allowance, lambda: self._make(path))
+            return CachedFile(path, size, self._allowance, self._teller, lambda: self._make(path))
         except OSError as error:
             self._say(error)
             return None
@@ -222,11 +224,13 @@ class Disk:
 
     def flush(self) -> None:
         """Write what was not written yet: others find it from then on."""
+        self._teller.now()
         if self._facts is not None:
             self._facts.flush()
 
     def close(self) -> None:
-        """Write what was not written yet, and keep nothing from then on."""
+        """Write what was not written yet, and learn nothing from then on."""
+        self._teller.now()
         if self._facts is not None:
             self._facts.close()
 

@@ -14,10 +14,12 @@ from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.journal import Journal, Record
+from flowfs.disk.telling import Teller
 
 __all__ = ["CachedFile", "held"]
 
 _TRIES = 100
+_QUIET = 0.02  # seconds; what comes more slowly than that is told of at once
 _LONGEST = 1 << 26  # bytes that one record may tell of; more are not written
 _OVERLAPPING = 8  # records that are looked at for one byte
 
@@ -33,6 +35,8 @@ class CachedFile:
         Bytes in the file.
     allowance : Allowance
         How many bytes may be written.
+    teller : Teller
+        Tells others of what is written.
     directory : callable
         Makes the directory that the file is to be in.
 
@@ -59,13 +63,22 @@ class CachedFile:
     lasting = True
 
     def __init__(
-        self, path: str, size: int, allowance: Allowance, directory: Callable[[], None]
+        self,
+        path: str,
+        size: int,
+        allowance: Allowance,
+        teller: Teller,
+        directory: Callable[[], None],
     ) -> None:
         self.fd = held(path, directory)
         self._size = size
         self._allowance = allowance
+        self._teller = teller
+        self._written = float("-inf")
         self._lock = threading.Lock()
         self._claims: list[Record] = []  # what others say they have written, by start
+        self._checking = threading.Lock()
+        self._good: set[Record] = set()  # of the claims
         self._writes = True
         self._journal = _journal(path + ".j")
         assert self._journal.number is not None
@@ -91,15 +104,19 @@ class CachedFile:
         """
         good: list[tuple[int, int]] = []
         while start < end:
-            with self._lock:
-                one = self._covering(start)
-                if one is not None:
-                    self._claims.remove(one)
-            if one is None:
-                break
-            if self._checksum(one) == one.checksum:
-                good.append((one.start, one.end))
-                start = one.end
+            # Who wants other bytes of the same record waits, and need not look again.
+            with self._checking:
+                with self._lock:
+                    one = self._covering(start)
+                if one is None:
+                    break
+                if one in self._good or self._checksum(one) == one.checksum:
+                    self._good.add(one)
+                    good.append((one.start, one.end))
+                    start = one.end
+                else:
+                    with self._lock:
+                        self._claims.remove(one)
         return good
 
     def _covering(self, place: int) -> Record | None:
@@ -117,7 +134,7 @@ class CachedFile:
         return None
 
     def write(self, start: int, data: bytes | memoryview) -> None:
-        """Write bytes, and tell others of them.
+        """Write bytes, and tell others of them: at once, or later if one follows the other.
 
         Raises
         ------
@@ -129,6 +146,21 @@ class CachedFile:
         view, written = memoryview(data), 0
         while written < len(data):
             written += os.pwrite(self.fd, view[written:], start + written)
+        now = time.monotonic()
+        quiet, self._written = now - self._written > _QUIET, now
+        if quiet:
+            self._add(start, data)
+        else:
+            self._teller.later(self, start, start + len(data))
+
+    def tell(self, start: int, end: int) -> None:
+        """Tell others of bytes that were written."""
+        with contextlib.suppress(OSError):
+            data = os.pread(self.fd, end - start, start)
+            if len(data) == end - start:
+                self._add(start, data)
+
+    def _add(self, start: int, data: bytes | memoryview) -> None:
         checksum = zlib.crc32(data)
         with self._lock:
             if self._writes:
