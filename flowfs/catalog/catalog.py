@@ -85,7 +85,7 @@ class Catalog:
             runs_since, uploads_since = self._runs.drops, self._uploads.drops
             handle = self.service.groups.get_group(group_id, read_object)
             runs = handle.get("runs")
-            if isinstance(runs, list) and all(_is_run(run) for run in runs):
+            if isinstance(runs, list) and _are_runs(runs):
                 self._runs.learn(group_id, runs, runs_since)
             # Only of runs is a row kept in place of what the service says.
             handle = {name: it if name == "runs" else plain(it) for name, it in handle.items()}
@@ -407,10 +407,17 @@ def _postproc(workflow: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_run(value: Any) -> bool:
-    return isinstance(value, tuple) or (
+    return (
         isinstance(value, dict)
         and isinstance(value.get("id"), str)
         and isinstance(value.get("state"), str)
+    )
+
+
+def _are_runs(values: list[Any]) -> bool:
+    # Of 100,000 rows it is found out at once.
+    return set(map(type, values)) <= {tuple} or all(
+        isinstance(value, tuple) or _is_run(value) for value in values
     )
 
 

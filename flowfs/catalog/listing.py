@@ -67,7 +67,7 @@ class Listing(Mapping[str, RunRecord]):
     __slots__ = ("_rows", "active")
 
     def __init__(self, runs: list[dict[str, Any] | Row]) -> None:
-        if not all(type(run) is tuple for run in runs):
+        if set(map(type, runs)) - {tuple}:
             runs = [run if isinstance(run, tuple) else _row(run) for run in runs]
         self._rows = {row[0]: row for row in cast("list[Row]", runs)}
         states = {row[1] for row in self._rows.values()}
@@ -95,6 +95,10 @@ class Listing(Mapping[str, RunRecord]):
     def rows(self) -> list[Row]:
         """Return what is known of all runs."""
         return list(self._rows.values())
+
+    def without(self, other: Listing) -> set[str]:
+        """Return the ids of those that another listing does not have."""
+        return self._rows.keys() - other._rows.keys()
 
     def names(self) -> list[str]:
         """Return the file names of all runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowfs.catalog.cache import Cache
@@ -92,8 +92,8 @@ class RunCatalog:
         records = Listing(runs)
         if since != self._listings.drops:
             return records  # asked for before a change of our own: nothing to go by
-        before: Iterable[str] = self._listings.peek(group_id, any_age=True) or ()
-        for run_id in [run_id for run_id in before if run_id not in records]:
+        before = self._listings.peek(group_id, any_age=True)
+        for run_id in () if before is None else before.without(records):
             self._forget(run_id)
         now = time.monotonic()
         with self._lock:

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 from flowfs.errors import FlowError, InvalidArguments, failure
+from flowfs.fuse.listings import Snapshots
 from flowfs.fuse.threads import Kept
 
 __all__ = ["BACKGROUND", "BINDINGS", "Binding", "load"]
@@ -38,6 +39,10 @@ _EXTRAS = {"mfusepy": "pip install 'flowfs[fuse3]'", "fusepy": "pip install 'flo
 BACKGROUND = 1024
 _THREADS = 1000  # each waits for the service on a request of its own
 _IDLE_THREADS = 10
+# Names of a directory of which libfuse keeps no more than the kernel has asked for, and how many
+# of them are made at once.
+_LARGE = 1000
+_PART = 512
 _SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
@@ -139,7 +144,7 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
     """
     module: Any = binding.module
     name_of, stat_of = _name, _Stat(module.c_stat)
-    threads = Kept()
+    threads, snapshots = Kept(), Snapshots()
     look, list_names = operations.getattr, operations.readdir
     more: tuple[int, ...] = () if binding.libfuse == 2 else (0,)
     # As the binding has it, but for the interpreter: libfuse only takes notes here.
@@ -163,12 +168,28 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
             stat_of.write(buffer, look(name_of(path), info.contents if info else None))
             return 0
 
-        def _list(self, path: bytes | None, buffer: Any, filler: Any, *rest: Any) -> int:
+        def _list(
+            self, path: bytes | None, buffer: int, filler: Any, offset: int, *rest: Any
+        ) -> int:
+            listing = snapshots.get(buffer) if offset else None
+            if listing is None:
+                listing = list_names(name_of(path), 0)
             fill, stat = ctypes.cast(filler, filler_of), module.c_stat()
-            for name, type_of, number in list_names(name_of(path), 0):
-                stat.st_mode, stat.st_ino = type_of, number
-                if fill(buffer, name.encode("utf-8", "surrogateescape"), stat, 0, *more):
-                    return -errno.ENOMEM
+            large = offset > 0 or len(listing) > _LARGE
+            if large and not offset:
+                # libfuse takes as much of it as the kernel wants at once. What it is told to
+                # keep it goes through from the beginning each time.
+                snapshots.begin(buffer, listing)
+            count, at = len(listing), offset
+            while at < count:
+                for name, type_of, number in listing.part(at, at + _PART if large else count):
+                    stat.st_mode, stat.st_ino = type_of, number
+                    at += 1
+                    text = name.encode("utf-8", "surrogateescape")
+                    if fill(buffer, text, stat, at if large else 0, *more):
+                        return 0 if large else -errno.ENOMEM
+            if offset >= count:
+                snapshots.end(buffer)
             return 0
 
     static = isinstance(vars(module.FUSE)["_wrapper"], staticmethod)

@@ -6,21 +6,18 @@ import errno
 import os
 import posixpath
 import stat
-from itertools import repeat
 from typing import Any
 
 from flowfs import tree
 from flowfs.errors import InvalidArguments, NotFound, failure
 from flowfs.filesystem.entries import Alike
-from flowfs.fuse.attributes import inode, inodes, link_text, type_bits
+from flowfs.fuse.attributes import inode, link_text
 from flowfs.fuse.handles import Handle
+from flowfs.fuse.listings import Directory
 from flowfs.fuse.served import Answer, Served, operation
 from flowfs.tree import Node
 
-__all__ = ["Listed", "Looking"]
-
-# Name, type bits and inode number.
-Listed = tuple[str, int, int]
+__all__ = ["Looking"]
 
 _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has room for
 _TRIES = 5  # for a listing while files are being sent
@@ -69,31 +66,24 @@ class Looking(Served):
         return self._attributes.of(tree.parse(handle.path), entry) | {"st_nlink": 0}
 
     @operation
-    def readdir(self, path: str | None, fh: int) -> list[Listed]:
-        """List a directory: at most one request, and none for sizes.
-
-        Returns
-        -------
-        list of (str, int, int)
-            Name, type bits of the mode, and inode number of each.
-        """
+    def readdir(self, path: str | None, fh: int) -> Directory:
+        """List a directory: at most one request, and none for sizes."""
         node = self._visible(path)
         above = self._place(posixpath.dirname(path or "/"))
-        listed = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         self._entries.ahead.looked(node)
         children, new = self._children(node)
-        for alike in children:
-            type_of = type_bits(alike.kind, alike.directory)
-            listed.extend(zip(alike.names, repeat(type_of), inodes(node, alike), strict=False))
-        if self._deletions.any:
-            hides = self._deletions.hides
-            listed[2:] = [one for one in listed[2:] if not hides(node.child(one[0]))]
-        if new:
-            there = {name for name, _, _ in listed}
-            new = [name for name in new if name not in there]
-            numbers = inodes(node, Alike(tree.UPLOAD, False, new))
-            listed.extend(zip(new, repeat(stat.S_IFREG), numbers, strict=False))
-        return listed
+        first = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
+        listing = Directory(node, first, *children)
+        if not new and not self._deletions.any:
+            return listing
+        shown = [
+            one
+            for number, one in enumerate(listing)
+            if number < len(first) or not self._deletions.hides(node.child(one[0]))
+        ]
+        there = {name for name, _, _ in shown}
+        new = [name for name in new if name not in there]
+        return Directory(node, shown, Alike(tree.UPLOAD, False, new))
 
     def _children(self, node: Node) -> tuple[list[Alike], list[str]]:
         """Return what the service has in a directory, and the names of what it does not have yet.
