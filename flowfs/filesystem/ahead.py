@@ -73,7 +73,8 @@ class Ahead:
         self.numbers: Callable[[str, list[str]], list[int]] | None = None
         self._lock = threading.Lock()
         self._walks: list[Walk] = []  # the latest first
-        self._last: tuple[str, str] | None = None  # group and run, as the path has them
+        # Where somebody was last, group and run as the path has them; and who that was.
+        self._last: tuple[tuple[str, str] | None, Walk | None] = (None, None)
         # With the listing they are of, by group; the latest last.
         self._orders: dict[str, tuple[Mapping[str, RunRecord] | None, Orders | None]] = {}
         self._rests_until = 0.0
@@ -86,21 +87,18 @@ class Ahead:
             return
         here = (names["group"], names["run"])
         is_file = node.kind is tree.RESULT or node.kind is tree.OUTPUT
-        if here == self._last and not is_file:
-            return
-        group_id, run_id = map(from_name, here)
-        if group_id is None or run_id is None:  # too long for a name
+        last, walk = self._last
+        # What is asked most of all: more of the same run, where there is nothing left to do.
+        if here == last and (not is_file or walk is None or walk.seen_all):
             return
         with self._lock:
-            new = here != self._last
-            self._last = here
-            walk = self._walk_to(group_id, run_id)
-            if walk is None or time.monotonic() < self._rests_until:
-                return
-            if new:
-                self._go_ahead(walk)
-            if is_file:
-                self._look_at_file(walk, node)
+            last, walk = self._last  # for sure
+            if here != last or (walk is not None and walk.over):
+                walk = self._come(here)
+            if walk is not None and is_file:
+                walk.seen = time.monotonic()
+                if walk.seen >= self._rests_until:
+                    self._look_at_file(walk, node)
 
     def stop(self) -> None:
         """Ask for nothing more."""
@@ -109,6 +107,17 @@ class Ahead:
         self._errands.clear()
 
     # -- who goes where; the lock is held ----------------------------------
+
+    def _come(self, here: tuple[str, str]) -> Walk | None:
+        """Return who has come to a run, and fetch ahead of them."""
+        group_id, run_id = map(from_name, here)
+        walk = None
+        if group_id is not None and run_id is not None:  # not too long for a name
+            walk = self._walk_to(group_id, run_id)
+        self._last = (here, walk)
+        if walk is not None and time.monotonic() >= self._rests_until:
+            self._go_ahead(walk)
+        return walk
 
     def _walk_to(self, group_id: str, run_id: str) -> Walk | None:
         now = time.monotonic()

@@ -36,7 +36,7 @@ class Errands:
 
     def add(self, *errands: Callable[[], None]) -> None:
         """Have something done. What it raises is logged, and no more."""
-        if self._most < 1:
+        if self._most < 1 or not errands:
             return
         with self._changed:
             self._due.extend(errands)

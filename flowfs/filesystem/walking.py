@@ -195,6 +195,11 @@ class Walk:
             self._states.add(record.state)
 
     @property
+    def seen_all(self) -> bool:
+        """Whether all files of the run have been looked at."""
+        return self.files is not None and len(self.files.looked_at) == len(self.files.records)
+
+    @property
     def unsure(self) -> bool:
         """Whether they may be going in another order: of one step it is not sure in which."""
         return self.room <= _UNSURE
