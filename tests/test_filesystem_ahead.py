@@ -210,6 +210,15 @@ class TestErrands:
         wait_until(lambda: done == [1, 3], LONG, "what was left")
 
 
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Group:
     """A group of the stand-in with runs of three small results, as a mount looks at it."""
 
@@ -491,6 +500,21 @@ class TestSizes:
             group.at(run, 1, under="outputs/results/{place}.txt")
         group.done()
         assert (group.asked(), group.asked(FILE)) == (30, 30)
+
+    def test_who_stays_long_in_a_run_of_many_is_followed_there(
+        self, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        monkeypatch.setattr("flowfs.filesystem.ahead.time", clock)
+        names = [f"{number:04}" for number in range(40)]
+        server.routes.add_run(files=[{"id": name, "name": name} for name in names])
+        server.routes.files.update(dict.fromkeys(names, b"data"))
+        group = Group(server, runs=0)
+        group.into(0)
+        for place in range(6):
+            group.at(0, place, under="results/{place:04}")
+            clock.now += 1.5
+        group.come(40, FILE)
 
     def test_a_size_that_failed_ahead_is_asked_for_anew(self, server: StandIn) -> None:
         group = Group(server)
