@@ -164,12 +164,12 @@ class Store:
             if data is not None:
                 self._small.move_to_end(source.key)
                 self._small_usage.hits += 1
-            size = self._sizes.get(source.key, 0)
-        if data is None and self.disk is not None and size <= _SMALL:
-            data = self.disk.fact("bytes", source.key)
-            if data is not None:
-                self._note_size(source, len(data))
-                self._note(source, data)
+        if data is None and self.disk is not None:
+            size = self.known_size(source)  # what is not there has no size there either
+            if size is not None and size <= _SMALL:
+                data = self.disk.fact("bytes", source.key)
+                if data is not None:
+                    self._note(source, data)
         return data
 
     def take_small(self, source: Source, body: Body) -> bytes | None:

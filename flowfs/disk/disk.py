@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.archives import CachedArchive, Draft
@@ -20,7 +21,7 @@ __all__ = ["Disk"]
 
 logger = logging.getLogger("flowfs.disk")
 
-Key = Sequence[str]
+Key = tuple[str, ...]
 
 _FACTS_PART = 4  # one part in so many is for what is known
 _FACTS_LEAST = 1 << 20  # bytes
@@ -240,6 +241,7 @@ class Disk:
             logger.warning("not all is kept on disk: %s", error)
 
 
+@functools.lru_cache(maxsize=10_000)
 def _names(key: Key) -> tuple[bytes, bytes]:
     """Return the names of what something belongs to, and of itself."""
     return bytes.fromhex(digest(*key[:2])), bytes.fromhex(digest(*key))
