@@ -106,6 +106,9 @@ def _by_http(
     options: dict[str, Any],
     target: Path,
 ) -> Contender:
+    # It, too, asks which results there are.
+    options = {**options, "client_kwargs": {"headers": {"api_key": server.token}}}
+    listing = f"{server.endpoint}/runs/{results[0].run}"
     made: list[Any] = []
     try:
         http_filesystem(**options)
@@ -118,10 +121,11 @@ def _by_http(
         target.mkdir()
 
     def act() -> Any:
-        urls = [result.url for result in results]
+        files = [file["id"] for file in json.loads(made[-1].cat(listing))["files"]]
+        urls = [f"{listing}/downloads/files/{file}" for file in files]
         if verb == "cat":
             return made[-1].cat(urls)
-        return made[-1].get(urls, [os.fspath(target / result.id) for result in results])
+        return made[-1].get(urls, [os.fspath(target / file) for file in files])
 
     def check(got: Any) -> None:
         _check(server, results, got, target, lambda result: result.url)
@@ -134,6 +138,7 @@ def _by_requests(
     server: Wire, results: list[Result], verb: str, connections: int, target: Path
 ) -> Contender:
     """Threads that ask with requests and nothing else: what it allows."""
+    listing = f"{server.endpoint}/runs/{results[0].run}"
 
     def cold() -> None:
         shutil.rmtree(target, ignore_errors=True)
@@ -144,14 +149,16 @@ def _by_requests(
             session.trust_env = False
             session.mount("http://", HTTPAdapter(pool_maxsize=connections))
 
-            def ask(result: Result) -> tuple[str, bytes]:
-                reply = session.get(result.url, timeout=60)
+            def ask(file: str) -> tuple[str, bytes]:
+                url = f"{listing}/downloads/files/{file}"
+                reply = session.get(url, timeout=60)
                 reply.raise_for_status()
                 if verb == "get":
-                    (target / result.id).write_bytes(reply.content)
-                return result.url, reply.content
+                    (target / file).write_bytes(reply.content)
+                return url, reply.content
 
-            return dict(pool.map(ask, results))
+            run = session.get(listing, headers={"api_key": server.token}, timeout=60).json()
+            return dict(pool.map(ask, [file["id"] for file in run["files"]]))
 
     def check(got: Any) -> None:
         kept = None if verb == "get" else got
