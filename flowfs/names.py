@@ -180,6 +180,9 @@ def unique_paths(
     """
     # Only last segments change, so the directories are known before anything is renamed.
     taken = {path[:depth] for path, _ in entries for depth in range(1, len(path))}
+    paths = [path for path, _ in entries]
+    if len(set(paths)) == len(paths) and taken.isdisjoint(paths):  # as nearly always
+        return paths
     result: dict[int, tuple[str, ...]] = {}
     # All that keep their names come first: a made-up name must not take one that is given.
     for position in reversed(range(len(entries))):

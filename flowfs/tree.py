@@ -176,6 +176,10 @@ def _grow() -> _Step:
 
 _GRAMMAR = _grow()
 
+# What may be no state, and what takes all that follows: :func:`parse` looks at these.
+_CHECKED = frozenset({"state", "output..."})
+_NO_NAMES = frozenset({"", ".", ".."})
+
 # Names in runs/ that are not runs; an id that equals one is escaped.
 RESERVED_RUN_NAMES = frozenset({"new", "new.error"})
 
@@ -194,6 +198,8 @@ class Node(NamedTuple):
         link. Names in listings start with it.
     names : mapping of str to str
         What the placeholders took: the path's own segments, escapes and all.
+    step : object
+        Where the grammar is there.
     rest : tuple of str
         Segments beyond a link; the link's target has to be known to go on.
     """
@@ -202,6 +208,7 @@ class Node(NamedTuple):
     path: str
     asked: str
     names: Mapping[str, str]
+    step: _Step
     rest: tuple[str, ...] = ()
 
     def id(self, variable: str) -> str:
@@ -224,8 +231,20 @@ class Node(NamedTuple):
 
     def child(self, name: str) -> Node:
         """Return the place `name` in this directory, named under the path asked for."""
-        node = parse(f"{self.path}/{name}" if self.path else name)
-        return node if self.asked == self.path else node._replace(asked=join(self.asked, name))
+        following = self.step.fixed.get(name)
+        names = self.names
+        if following is None and self.step.variable is not None:
+            variable, following = self.step.variable
+            if variable in _CHECKED or "/" in name or name in _NO_NAMES or "\0" in name:
+                following = None
+            else:
+                names = MappingProxyType({**names, variable: name})
+        if following is None or self.kind.link:
+            node = parse(f"{self.path}/{name}" if self.path else name)
+            return node if self.asked == self.path else node._replace(asked=join(self.asked, name))
+        path = f"{self.path}/{name}" if self.path else name
+        asked = path if self.asked == self.path else join(self.asked, name)
+        return Node(following.kind, path, asked, names, following)
 
     def reached_as(self, asked: str) -> Node:
         """Return this place as one that was asked for under another path."""
@@ -293,13 +312,14 @@ def parse(path: str) -> Node:
     for index, segment in enumerate(segments):
         if step.kind.link:
             link = "/".join(segments[:index])
-            return Node(step.kind, link, path, MappingProxyType(names), tuple(segments[index:]))
+            rest = tuple(segments[index:])
+            return Node(step.kind, link, path, MappingProxyType(names), step, rest)
         following = step.fixed.get(segment)
         if following is None and step.variable is not None:
             variable, following = step.variable
             if variable.endswith("..."):
                 names[variable[:-3]] = "/".join(segments[index:])
-                return Node(following.kind, path, path, MappingProxyType(names))
+                return Node(following.kind, path, path, MappingProxyType(names), following)
             names[variable] = segment
             if variable == "state" and segment not in STATES:
                 following = None
@@ -312,7 +332,7 @@ def parse(path: str) -> Node:
             where = repr(here) if here else "the root"
             raise failure(NotFound, f"nothing is called {segment!r} in {where} ({known})", path)
         step = following
-    return Node(step.kind, path, path, MappingProxyType(names))
+    return Node(step.kind, path, path, MappingProxyType(names), step)
 
 
 def in_status(node: Node) -> bool:
@@ -322,14 +342,6 @@ def in_status(node: Node) -> bool:
 
 def child_kinds(node: Node) -> Iterator[tuple[str, Kind]]:
     """Yield name and kind of what a directory lists by its form alone (no ids, no names)."""
-    step = _GRAMMAR
-    for segment in node.path.split("/") if node.path else ():
-        following = step.fixed.get(segment)
-        if following is None and step.variable is not None:
-            following = step.variable[1]
-        if following is None:
-            return
-        step = following
-    for name, following in step.fixed.items():
+    for name, following in node.step.fixed.items():
         if following.kind.listed:
             yield name, following.kind

@@ -97,8 +97,7 @@ class RunRecord(NamedTuple):
         return timestamp(self.created)
 
 
-@dataclass(frozen=True)
-class FileRecord:
+class FileRecord(NamedTuple):
     """A file of a run, or an upload.
 
     Attributes
