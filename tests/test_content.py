@@ -714,6 +714,21 @@ class TestSharing:
         assert ranges(server) == ["bytes=2900000-", "bytes=1200000-1331071", None]
         file.close()
 
+    def test_what_is_here_fills_a_buffer_and_what_is_not_is_not_asked_for(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        file = content.share(make())
+        assert file.read(500_000, 300_000) == DATA[500_000:800_000]
+        asked = len(ranges(server))
+        buffer = bytearray(100_000)
+        assert file.read_into(memoryview(buffer), 600_000) == 100_000
+        assert buffer == DATA[600_000:700_000]
+        assert file.read_into(memoryview(buffer)[:0], 600_000) == 0
+        for at in (0, 450_000, 750_000, len(DATA)):
+            assert file.read_into(memoryview(buffer), at) is None
+        assert len(ranges(server)) == asked
+        file.close()
+
     def test_what_several_fetched_here_and_there_is_joined(
         self, server: StandIn, content: Content, make: Make
     ) -> None:

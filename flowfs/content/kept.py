@@ -118,6 +118,27 @@ class Kept:
             self._full = True
             return None
 
+    def read_into(self, buffer: memoryview, start: int) -> int | None:
+        """Fill a buffer with the bytes from `start` on, all of which the file has.
+
+        Returns
+        -------
+        int or None
+            How many; None if not all of them are here, or can be read now. Nobody is asked,
+            and nothing is waited for.
+        """
+        size = buffer.nbytes
+        with self._lock:
+            file = self._file
+            if file is None or self._spans.missing(start, start + size) is not None:
+                return None
+            for fetch in self._fetches:
+                fetch.follow(start + size)
+        try:
+            return size if os.preadv(file.fd, [buffer], start) == size else None
+        except OSError:
+            return None
+
     def _read(self, start: int, end: int) -> bytes | None:
         joined: Fetch | None = None
         try:

@@ -104,6 +104,14 @@ class SharedFile:
         data = None if self._kept is None else self._kept.read(start, size)
         return self._alone(start, size) if data is None else data
 
+    def read_into(self, buffer: memoryview, start: int) -> int | None:
+        """Fill a buffer with what was fetched already; None if that is not all there.
+
+        Nobody is asked, nothing is waited for, and nothing raised: what is not there is to be
+        read with :meth:`read`. No more is wanted than the file has.
+        """
+        return None if self._kept is None else self._kept.read_into(buffer, start)
+
     def _alone(self, start: int, size: int) -> bytes:
         with self._lock:
             if self._window is None:

@@ -140,12 +140,14 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
     """Return a binding's class that mounts, with what happens most done in few steps.
 
     Attributes and listings go from the operations into libfuse's own structs, past the dicts
-    that the bindings take them in, and without giving up the interpreter for each name.
+    that the bindings take them in, and without giving up the interpreter for each name. What
+    is read goes from the file that it is kept in into libfuse's own memory.
     """
     module: Any = binding.module
     name_of, stat_of = _name, _Stat(module.c_stat)
     threads, snapshots = Kept(), Snapshots()
     look, list_names = operations.getattr, operations.readdir
+    read, read_into = operations.read, operations.read_into
     more: tuple[int, ...] = () if binding.libfuse == 2 else (0,)
     # As the binding has it, but for the interpreter: libfuse only takes notes here.
     filler_of = ctypes.PYFUNCTYPE(
@@ -167,6 +169,16 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
         def fgetattr(self, path: bytes | None, buffer: Any, info: Any) -> int:
             stat_of.write(buffer, look(name_of(path), info.contents if info else None))
             return 0
+
+        def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
+            opened = info.contents
+            place = (ctypes.c_char * size).from_address(ctypes.addressof(buffer.contents))
+            got: int | None = read_into(memoryview(place), offset, opened.fh)
+            if got is None:
+                data = read(None, size, offset, opened)
+                got = len(data)
+                ctypes.memmove(buffer, data, got)
+            return got
 
         def _list(
             self, path: bytes | None, buffer: int, filler: Any, offset: int, *rest: Any

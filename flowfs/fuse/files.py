@@ -57,6 +57,13 @@ class Files(Served):
         with self._bounded(handle.path):
             return handle.read(size, offset)
 
+    def read_into(self, buffer: memoryview, offset: int, number: int) -> int | None:
+        """Fill a buffer with what is here of an open file; None: it is to be read as always.
+
+        No operation of its own: nothing in it can fail.
+        """
+        return self._handles.get(number).read_into(buffer, offset)
+
     @operation
     def write(self, path: str | None, data: bytes, offset: int, fi: Any) -> int:
         """Write to an open file; a document that is whole starts its run here."""

@@ -41,6 +41,13 @@ class Handle:
         """Return bytes; fewer than asked for only at the end."""
         raise failure(InvalidArguments, "was not opened for reading", self.path)
 
+    def read_into(self, buffer: memoryview, offset: int) -> int | None:
+        """Fill a buffer as far as the file goes, and return how far; None: to be read instead.
+
+        Nothing is waited for, and nothing raised.
+        """
+        return None
+
     def write(self, data: bytes, offset: int) -> int:
         """Take bytes and return how many."""
         raise failure(InvalidArguments, "was not opened for writing", self.path)
@@ -121,6 +128,10 @@ class StreamHandle(Handle):
                 BadReply, f"ends after {offset + len(data)} of {self.size} bytes", self.path
             )
         return data
+
+    def read_into(self, buffer: memoryview, offset: int) -> int | None:
+        """Fill a buffer with what is here by now."""
+        return self._file.read_into(buffer[: max(0, self.size - offset)], offset)
 
     def release(self) -> None:
         """Close it; what was fetched is kept for the next."""
