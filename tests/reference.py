@@ -553,7 +553,12 @@ class Group:
 
     def rmdir(self, path: str) -> None:
         """Remove a directory: one of a run is hidden, a run with nothing left in it deleted."""
-        path, kind = self.find(path, last=False)
+        try:
+            path, kind = self.find(path, last=False)
+        except Refused as refused:
+            # The kernel may remember the name of a file for a second, and says so by itself.
+            late = ["ENOTDIR"] if self._late_cancel(path) else []
+            raise Refused(*refused.names, *late) from None
         if kind != "directory":
             raise Refused("ENOTDIR")
         run, below = self._in_run(path)
