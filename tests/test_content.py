@@ -718,13 +718,13 @@ class TestSharing:
         self, server: StandIn, content: Content, make: Make
     ) -> None:
         file = content.share(make())
-        assert file.read(500_000, 300_000) == DATA[500_000:800_000]
+        assert file.read(1_500_000, 300_000) == DATA[1_500_000:1_800_000]
         asked = len(ranges(server))
         buffer = bytearray(100_000)
-        assert file.read_into(memoryview(buffer), 600_000) == 100_000
-        assert buffer == DATA[600_000:700_000]
-        assert file.read_into(memoryview(buffer)[:0], 600_000) == 0
-        for at in (0, 450_000, 750_000, len(DATA)):
+        assert file.read_into(memoryview(buffer), 1_600_000) == 100_000
+        assert buffer == DATA[1_600_000:1_700_000]
+        assert file.read_into(memoryview(buffer)[:0], 1_600_000) == 0
+        for at in (0, 1_450_000, 1_750_000, len(DATA)):
             assert file.read_into(memoryview(buffer), at) is None
         assert len(ranges(server)) == asked
         file.close()
