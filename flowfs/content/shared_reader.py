@@ -82,6 +82,12 @@ class SharedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
         view = memoryview(buffer).cast("B")
+        if self._file is not None and not self.closed:
+            there = view[: max(0, self._file.size - self._position)]
+            got = self._file.read_into(there, self._position)
+            if got is not None:
+                self._position += got
+                return got
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
