@@ -43,6 +43,7 @@ _IDLE_THREADS = 10
 # of them are made at once.
 _LARGE = 1000
 _PART = 512
+_ATTRIBUTES = b"user.flowfs."  # what extended attributes begin with
 _SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
@@ -179,6 +180,12 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
                 got = len(data)
                 ctypes.memmove(buffer, data, got)
             return got
+
+        def getxattr(self, path: bytes, name: bytes, *rest: Any) -> int:
+            # ls -l asks for three that nothing here has, of each file.
+            if not name.startswith(_ATTRIBUTES):
+                return -errno.ENODATA
+            return int(super().getxattr(path, name, *rest))
 
         def _list(
             self, path: bytes | None, buffer: int, filler: Any, offset: int, *rest: Any
