@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,19 @@ class TestErrands:
             assert not thread.is_alive()
         errands.add(lambda: threads.append(threading.current_thread()))
         wait_until(lambda: len(threads) == 3, LONG, "one more")
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+    def test_a_fork_has_threads_of_its_own(self) -> None:
+        errands, begun, go_on = Errands(1), threading.Event(), threading.Event()
+        errands.add(lambda: (begun.set(), go_on.wait(LONG)))
+        assert begun.wait(LONG)
+        child = os.fork()
+        if not child:
+            done = threading.Event()
+            errands.add(done.set)
+            os._exit(not done.wait(10))
+        assert os.waitpid(child, 0)[1] == 0
+        go_on.set()
 
     def test_what_has_not_begun_can_be_dropped(self) -> None:
         errands, begun, go_on, done = Errands(1), threading.Event(), threading.Event(), []

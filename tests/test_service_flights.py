@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +106,21 @@ def test_what_somebody_asks_for_already_is_not_asked_for_ahead() -> None:
         under_way.ahead("key", lambda: pytest.fail("it is being asked for"))
         fails.go_on.set()
         assert isinstance(asks.exception(), BadReply)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_after_a_fork_nobody_waits_for_what_was_under_way_in_the_other_process() -> None:
+    under_way = Flights[str, str]()
+    fails = Fails(failure(BadReply, "no", "there"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(under_way.get, "key", fails)
+        assert fails.begun.wait(LONG)
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # rather than for ever
+            os._exit(under_way.get("key", lambda: "own") != "own")
+        assert os.waitpid(child, 0)[1] == 0
+        fails.go_on.set()
 
 
 class TestAsking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,8 +19,8 @@ class Errands:
     """Does what it is given, first come, first served.
 
     The threads are daemons, begun when there is something to do and ended soon after: no
-    process waits for them, and they keep nothing alive. After a fork there are none; who has
-    forked makes its own.
+    process waits for them, and they keep nothing alive. After a fork there are none, and the
+    new process begins its own.
 
     Parameters
     ----------
@@ -29,6 +30,10 @@ class Errands:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._due: deque[Callable[[], None]] = deque()
         self._threads = 0
@@ -38,6 +43,8 @@ class Errands:
         """Have something done. What it raises is logged, and no more."""
         if self._most < 1 or not errands:
             return
+        if self._process != os.getpid():
+            self._begin()
         with self._changed:
             self._due.extend(errands)
             self._changed.notify(len(errands))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -24,6 +25,7 @@ class _Flight(Future[V]):
     def __init__(self, ahead: bool) -> None:
         super().__init__()
         self.ahead = ahead
+        self.process = os.getpid()
 
 
 class Flights(Generic[K, V]):
@@ -89,7 +91,8 @@ class Flights(Generic[K, V]):
         """Return what is under way, and whether that is to be done by the caller."""
         with self._lock:
             flight = self._flying.get(key)
-            if flight is not None:
+            # After a fork nobody is there any more who would bring it.
+            if flight is not None and flight.process == os.getpid():
                 return flight, False
             mine = self._flying[key] = _Flight(ahead)
             return mine, True
