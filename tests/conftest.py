@@ -25,7 +25,14 @@ from support import Rest
 
 from flowfs.embedded import EmbeddedService
 
-_SERVICE_FIXTURES = {"service", "own_service", "any_service", "hello_group", "analysis_group", "rest"}
+_SERVICE_FIXTURES = {
+    "service",
+    "own_service",
+    "any_service",
+    "hello_group",
+    "analysis_group",
+    "rest",
+}
 _OLDER = "flowserv-0.7.2"
 _NEED = "needs"  # property of a skipped test: what it needs and does not have
 
