@@ -342,6 +342,31 @@ class TestRuns:
             known.run(group, run)
         assert known.run(group, run)["id"] == run
 
+    def test_who_goes_through_runs_for_longer_than_a_listing_is_good_has_it_asked_for_anew(
+        self, server: StandIn, known: Catalog, clock: Clock, group: str
+    ) -> None:
+        runs = [server.routes.add_run()["id"] for _ in range(100)]
+        known.group(group)
+        begun = clock.now
+        for run in runs:
+            for _ in range(2):
+                clock.now += TTL / 77
+                assert known.run_record(group, run).id == run
+        assert 2 * TTL < clock.now - begun < 3 * TTL
+        assert server.count("GET", "/runs/.*") == server.count("GET", RUNS) == 0
+        assert server.count("GET", "/groups/[^/]*") == 3
+
+    def test_who_asks_after_one_run_now_and_then_is_answered_by_that_run(
+        self, server: StandIn, known: Catalog, clock: Clock, group: str
+    ) -> None:
+        runs = [server.routes.add_run()["id"] for _ in range(3)]
+        known.runs(group)
+        for run in runs:
+            clock.now += TTL + 0.1
+            assert known.run_record(group, run).id == run
+        assert server.count("GET", RUNS) == 1
+        assert server.count("GET", "/runs/.*") == 3
+
     def test_the_latest_is_the_newest(self, server: StandIn, known: Catalog, group: str) -> None:
         assert known.latest(group) is None
         known.forget()

@@ -85,13 +85,14 @@ class Catalog:
             runs_since, uploads_since = self._runs.drops, self._uploads.drops
             handle = self.service.groups.get_group(group_id, read_object)
             runs = handle.get("runs")
-            if isinstance(runs, list) and _are_runs(runs):
-                self._runs.learn(group_id, runs, runs_since)
             # Only of runs is a row kept in place of what the service says.
             handle = {name: it if name == "runs" else plain(it) for name, it in handle.items()}
             files = handle.get("files")
             if isinstance(files, list) and all(_is_file(file) for file in files):
                 self._uploads.learn(group_id, files, uploads_since)
+            # The last of it: who finds them too old finds the group so, too.
+            if isinstance(runs, list) and _are_runs(runs):
+                self._runs.learn(group_id, runs, runs_since)
             return handle
 
         return self._groups.get(group_id, fetch, refresh=refresh)
@@ -128,7 +129,12 @@ class Catalog:
 
     def run_record(self, group_id: str, run_id: str) -> RunRecord:
         """Return what a listing tells of a run: no request where a good listing has it."""
-        return self._runs.record(group_id, run_id)
+        return self._runs.record(group_id, run_id, self._renew)
+
+    def _renew(self, group_id: str) -> None:
+        """Ask for a group that is known, if that is due: its runs come along."""
+        if self._groups.peek(group_id, any_age=True) is not None:
+            self.group(group_id)
 
     def known_listing(self, group_id: str) -> tuple[Listing, list[FileRecord]] | None:
         """Return runs and uploads of a group as last listed, however long ago; never asks.

@@ -19,6 +19,8 @@ from flowfs.service.statistics import Usage
 
 __all__ = ["RunCatalog"]
 
+_MOMENT = 1.0  # seconds within which who asks after a run, and another one, goes on
+
 
 def _has_ended(handle: Mapping[str, Any]) -> bool:
     return handle.get("state") in ENDED_STATES
@@ -53,6 +55,8 @@ class RunCatalog:
         self._gone = gone
         self._disk = disk
         self._looked_into: set[str] = set()  # groups of which a handle was asked for
+        # By group: after which run somebody asked last, when, and whether after others before.
+        self._asked_after: dict[str, tuple[str, float, bool]] = {}
         self._listings: Cache[str, Listing] = Cache(ttl)
         self._handles: Cache[str, dict[str, Any]] = Cache(ttl, _has_ended)
         self._lock = threading.Lock()
@@ -215,9 +219,26 @@ class RunCatalog:
         """
         self._handles.ahead(run_id, lambda: self._fetch(group_id, run_id))
 
-    def record(self, group_id: str, run_id: str) -> RunRecord:
-        """Return what a listing tells of a run: no request where a good listing has it."""
+    def record(self, group_id: str, run_id: str, renew: Callable[[str], None]) -> RunRecord:
+        """Return what a listing tells of a run: no request where a good listing has it.
+
+        Whoever asks after one run after the other has a listing that is too old asked for
+        anew, once for all of them; who asks after one, for that one.
+
+        Parameters
+        ----------
+        group_id, run_id : str
+            Which.
+        renew : callable
+            Called with the group's id before a listing is asked for anew; may bring one.
+        """
+        walks = self._walks(group_id, run_id)
         runs = self._listings.peek(group_id)
+        if runs is None and walks:
+            known = self._listings.peek(group_id, any_age=True)
+            if known is not None and run_id in known:
+                renew(group_id)
+                runs = self.listed(group_id)
         if runs is not None and run_id in runs:
             record, handle = runs[run_id], self._handles.peek(run_id)
             # It may have ended since it was listed: what is told of it must agree.
@@ -225,6 +246,15 @@ class RunCatalog:
                 return RunRecord.of(handle)
             return record
         return RunRecord.of(self.get(group_id, run_id))
+
+    def _walks(self, group_id: str, run_id: str) -> bool:
+        """Tell whether runs of a group are asked after, one after the other."""
+        now = time.monotonic()
+        last, at, walks = self._asked_after.get(group_id, ("", 0.0, False))
+        # Of one and the same run there is more than one question.
+        walks = now < at + _MOMENT and (walks or run_id != last)
+        self._asked_after[group_id] = (run_id, now, walks)
+        return walks
 
     def known_listing(self, group_id: str) -> Listing | None:
         """Return the runs of a group as last listed, however long ago; never asks."""
