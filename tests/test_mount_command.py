@@ -97,7 +97,7 @@ def test_the_help_tells_the_defaults_as_they_are() -> None:
     signature = inspect.signature(FlowFileSystem.__init__)
     for name in ("timeout", "retries", "ttl", "max_connections", "cache_size"):
         default = signature.parameters[name].default
-        shown = "1G" if name == "cache_size" else f"{default:g}"
+        shown = "4G" if name == "cache_size" else f"{default:g}"
         assert name != "cache_size" or default == bytes_of(shown)
         _, _, help_text = told.partition(f"--{name.replace('_', '-')} ")
         assert f"({shown})." in help_text.partition(" --")[0], name

@@ -61,7 +61,7 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="Where content is kept on disk (~/.cache/flowfs).",
 )
 @click.option(
-    "--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 2G (1G)."
+    "--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 8G (4G)."
 )
 @click.option("--no-cache", is_flag=True, help="Keep nothing on disk beyond this mount.")
 @click.option(

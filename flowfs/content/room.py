@@ -33,7 +33,7 @@ class Room:
         If no file can be made there.
     """
 
-    def __init__(self, directory: str | None = None, size: int = 1 << 30) -> None:
+    def __init__(self, directory: str | None = None, size: int = 4 << 30) -> None:
         self.directory = directory
         self.size = size
         if directory is not None:

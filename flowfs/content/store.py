@@ -43,7 +43,7 @@ class Store:
     Parameters
     ----------
     room : Room, optional
-        Where temporary files are made, and how many bytes of them are kept; by default 1 GiB
+        Where temporary files are made, and how many bytes of them are kept; by default 4 GiB
         in the system's directory.
     disk : Disk, optional
         What stays there.

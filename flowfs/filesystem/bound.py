@@ -95,7 +95,7 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
-        cache_size: int = 1 << 30,
+        cache_size: int = 4 << 30,
         url_endpoint: str | None = None,
         **storage_options: Any,
     ) -> None:

@@ -50,7 +50,7 @@ class FlowFileSystem(Changing):
         It is a FlowError if nothing can be kept in it. By default nothing stays: archives are
         kept while the process lives, in temporary files without names.
     cache_size : int
-        Bytes kept on disk in all, in `cache_dir` by all processes together; 1 GiB by default.
+        Bytes kept on disk in all, in `cache_dir` by all processes together; 4 GiB by default.
         The archive that is read now is always kept, whatever its size; results that are
         larger are streamed.
     url_endpoint : str, optional
