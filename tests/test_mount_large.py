@@ -103,11 +103,47 @@ def test_a_part_of_a_listing_is_what_the_whole_has_there() -> None:
 
 def test_listings_that_nobody_reads_to_their_end_are_dropped_in_time() -> None:
     snapshots = Snapshots()
-    for handle in range(20):
-        snapshots.begin(handle, Directory(NODE))
-    assert [handle for handle in range(20) if snapshots.get(handle) is not None] == list(
-        range(12, 20)
+    for handle in range(40):
+        snapshots.begin(handle, b"/", Directory(NODE))
+        assert snapshots.get(0, b"/") is not None  # which somebody reads
+    kept = [handle for handle in range(40) if snapshots.get(handle, b"/") is not None]
+    assert kept == [0, *range(9, 40)]
+    snapshots.end(39)
+    snapshots.end(39)
+    assert snapshots.get(39, b"/") is None
+
+
+def test_a_listing_is_of_the_directory_that_it_was_made_for() -> None:
+    snapshots, directory = Snapshots(), Directory(NODE)
+    snapshots.begin(1, b"/a", directory)
+    assert snapshots.get(1, b"/b") is None
+    assert snapshots.get(1, b"/a") is directory
+    assert snapshots.get(1, None) is directory  # removed, and still open
+
+
+@pytest.mark.usefixtures("server")
+def test_who_goes_on_in_a_directory_sees_none_of_one_left_half_read(
+    mount: Path, server: Wire
+) -> None:
+    runs = mount / "groups" / server.group / "runs"
+    script = """
+import ctypes, os, sys
+library = ctypes.CDLL(None)
+def names(directory, place):
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.lseek(descriptor, place, os.SEEK_SET)
+    buffer = ctypes.create_string_buffer(4096)
+    got = ctypes.c_ssize_t(library.getdents64(descriptor, buffer, 4096)).value
+    os.close(descriptor)
+    assert got >= 0
+    return buffer.raw[:got]
+large, small = sys.argv[1:]
+for _ in range(30):
+    for _ in range(4):
+        assert names(large, 0)
+    assert names(small, 100) == b""
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, runs, runs / server.runs[0]], capture_output=True, text=True
     )
-    snapshots.end(19)
-    snapshots.end(19)
-    assert snapshots.get(19) is None
+    assert done.stderr == ""

@@ -190,15 +190,16 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
         def _list(
             self, path: bytes | None, buffer: int, filler: Any, offset: int, *rest: Any
         ) -> int:
-            listing = snapshots.get(buffer) if offset else None
+            listing = snapshots.get(buffer, path) if offset else None
+            kept = listing is not None
             if listing is None:
                 listing = list_names(name_of(path), 0)
             fill, stat = ctypes.cast(filler, filler_of), module.c_stat()
             large = offset > 0 or len(listing) > _LARGE
-            if large and not offset:
+            if large and not kept:
                 # libfuse takes as much of it as the kernel wants at once. What it is told to
                 # keep it goes through from the beginning each time.
-                snapshots.begin(buffer, listing)
+                snapshots.begin(buffer, path, listing)
             count, at = len(listing), offset
             while at < count:
                 for name, type_of, number in listing.part(at, at + _PART if large else count):

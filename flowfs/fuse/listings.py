@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ __all__ = ["Directory", "Listed", "Snapshots"]
 #: Name, type bits and inode number.
 Listed = tuple[str, int, int]
 
-_SNAPSHOTS = 8  # large directories that are being read
+_SNAPSHOTS = 32  # large directories that are being read
 
 
 class Directory:
@@ -64,21 +65,34 @@ class Directory:
 
 
 class Snapshots:
-    """Large listings that are being read, part by part. Thread-safe; 8 at most are kept."""
+    """Large listings that are being read, part by part. Thread-safe; 32 at most are kept.
+
+    They are kept by where libfuse keeps what is open. That is told only when it is read: what
+    was not read to its end stays here, and by then another directory may be kept there.
+    """
 
     def __init__(self) -> None:
-        self._all: OrderedDict[int, Directory] = OrderedDict()
+        self._lock = threading.Lock()
+        self._all: OrderedDict[int, tuple[bytes | None, Directory]] = OrderedDict()
 
-    def begin(self, handle: int, directory: Directory) -> None:
+    def begin(self, handle: int, path: bytes | None, directory: Directory) -> None:
         """Keep the listing for who has a directory open."""
-        self._all[handle] = directory
-        while len(self._all) > _SNAPSHOTS:
-            self._all.popitem(last=False)
+        with self._lock:
+            self._all[handle] = path, directory
+            self._all.move_to_end(handle)
+            while len(self._all) > _SNAPSHOTS:
+                self._all.popitem(last=False)
 
-    def get(self, handle: int) -> Directory | None:
-        """Return it; None if it is not kept any more."""
-        return self._all.get(handle)
+    def get(self, handle: int, path: bytes | None) -> Directory | None:
+        """Return it; None if it is not kept any more. A path of None: it has been removed."""
+        with self._lock:
+            of, directory = self._all.get(handle, (None, None))
+            if directory is None or (path is not None and path != of):
+                return None
+            self._all.move_to_end(handle)  # who reads on is not the first to lose it
+            return directory
 
     def end(self, handle: int) -> None:
         """Drop it: all of it was read."""
-        self._all.pop(handle, None)
+        with self._lock:
+            self._all.pop(handle, None)
