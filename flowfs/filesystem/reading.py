@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -28,7 +29,9 @@ __all__ = ["Reading"]
 _LOOKED_UP = frozenset({tree.RESULT, tree.OUTPUT, tree.UPLOAD})
 _FIRST = 1 << 16  # bytes that are read first of a file that is copied
 _CHUNK = 1 << 20  # bytes
-_BUFFER = 1 << 13  # bytes; more is written as it is
+# Names of files that are not whole yet begin so; a process and a number follow.
+_NAMES = f".flowfs-{secrets.token_hex(8)}"
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -247,7 +250,7 @@ class Reading(BoundFileSystem):
     ) -> None:
         """Copy a file from here. It has its name only once it is whole."""
         if outfile is not None or hasattr(lpath, "write"):
-            self._copy_out(rpath, outfile or lpath, callback)
+            self._copy_out(rpath, (outfile or lpath).write, callback)
             return
         if self.isdir(rpath):
             os.makedirs(lpath, exist_ok=True)
@@ -259,20 +262,24 @@ class Reading(BoundFileSystem):
             kind = _kind_of(lpath)
         if kind not in (0, stat.S_IFREG):
             with open(lpath, "wb") as file:  # a device or pipe: written to, not replaced
-                self._copy_out(rpath, file, callback)
+                self._copy_out(rpath, file.write, callback)
             return
         # A name of its own: one made from the file's could be too long, or another's.
-        partial = os.path.join(os.path.dirname(lpath), f".flowfs-{secrets.token_hex(8)}")
+        name = f"{_NAMES}-{os.getpid():x}-{next(_NUMBERS):x}"
+        partial = os.path.join(os.path.dirname(lpath), name)
         try:
-            with _created(partial) as file:
-                self._copy_out(rpath, file, callback)
+            file_descriptor = _created(partial)
+            try:
+                self._copy_out(rpath, lambda data: _write(file_descriptor, data), callback)
+            finally:
+                os.close(file_descriptor)
             os.replace(partial, lpath)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(partial)
             raise
 
-    def _copy_out(self, rpath: str, file: IO[bytes], callback: Any) -> None:
+    def _copy_out(self, rpath: str, write: Callable[[memoryview], object], callback: Any) -> None:
         with self.open(rpath, "rb") as source:
             raw: Any = source.raw if isinstance(source, ResultFile) else source
             buffer = bytearray(_FIRST)
@@ -281,7 +288,7 @@ class Reading(BoundFileSystem):
             if callback is not None:
                 callback.set_size(source.size)
             while got:
-                file.write(memoryview(buffer)[:got])
+                write(memoryview(buffer)[:got])
                 if callback is not None:
                     callback.relative_update(got)
                 if len(buffer) == got == _FIRST:
@@ -297,10 +304,20 @@ def _kind_of(path: str) -> int:
         return 0
 
 
-def _created(path: str) -> IO[bytes]:
-    """Make a file, and the directory that it is in."""
+def _created(path: str) -> int:
+    """Make a file, and the directory that it is in; return its descriptor.
+
+    Not an `open` of Python's: that looks at what it has opened, and each look is a turn.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        return open(path, "xb", buffering=_BUFFER)
+        return os.open(path, flags, 0o666)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "xb", buffering=_BUFFER)
+        return os.open(path, flags, 0o666)
+
+
+def _write(file_descriptor: int, data: memoryview) -> None:
+    """Write all of it."""
+    while data:
+        data = data[os.write(file_descriptor, data) :]
