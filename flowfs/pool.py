@@ -86,18 +86,19 @@ def call_all(
         for number in range(workers)
     ]
     left = len(threads)
-    started = []
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
         over.wait()
     except BaseException:
         batch.stop()
         raise
     finally:
-        for thread in started:
-            thread.join()
+        # One whose start was interrupted may have begun all the same; if it begins only now,
+        # it makes no call any more.
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
     if broken:
         raise broken[0]
     batch.check()  # a batch that this is a part of may have been stopped

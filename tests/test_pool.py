@@ -66,3 +66,26 @@ def test_calls_may_call_for_more() -> None:
         return sum(results_of(map_all(lambda x: x + item, range(4), 2)))
 
     assert map_all(outer, range(8), 2) == [6 + 4 * item for item in range(8)]
+
+
+def test_an_interrupt_while_a_thread_begins_waits_for_its_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began, never = threading.Event(), threading.Event()
+    over: list[int] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        assert began.wait(10)
+        raise KeyboardInterrupt
+
+    def call(item: int) -> None:
+        began.set()
+        never.wait(0.2)
+        over.append(item)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        map_all(call, range(5), 2)
+    assert over == [0]
