@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from flowfs import tree
 from flowfs.filesystem.entries import Alike
 from flowfs.fuse.attributes import inode
 from flowfs.fuse.listings import Directory, Snapshots
+from flowfs.fuse.threads import Kept
 
 RUNS = 2500  # more than libfuse is given at once
 
@@ -147,3 +150,28 @@ for _ in range(30):
         [sys.executable, "-c", script, runs, runs / server.runs[0]], capture_output=True, text=True
     )
     assert done.stderr == ""
+
+
+def test_a_thread_from_outside_is_remembered_whatever_was_left_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library, kept, remembered = ctypes.CDLL(None), Kept(), []
+
+    def tell(*_: object) -> int:
+        remembered.append(threading.get_ident())
+        return 1  # not this time
+
+    monkeypatch.setattr(kept, "_tell", tell)
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    def enter(_: object) -> None:
+        kept.keep()
+        threading.current_thread()  # as whoever logs does, or begins a thread
+
+    for _ in range(3):  # the system gives each the number of the one before
+        thread = ctypes.c_ulong()
+        assert library.pthread_create(ctypes.byref(thread), None, enter, None) == 0
+        assert library.pthread_join(thread, None) == 0
+    kept.keep()
+    assert len(remembered) == 3
+    assert threading.get_ident() not in remembered

@@ -37,7 +37,10 @@ class Kept:
             return
         self._local.kept = True
         here = threading.get_ident()
-        if any(thread.ident == here for thread in threading.enumerate()):
+        # What stands for a thread from outside may be left of one that has ended, whose number
+        # this one has now.
+        own = (one for one in threading.enumerate() if not isinstance(one, threading._DummyThread))
+        if any(thread.ident == here for thread in own):
             return  # one of Python's own, which has its state, and may end after Python itself
         # The last is whose function it is: nobody's who could be unloaded, but never none.
         if self._tell(self._address, None, self._address) == 0:
