@@ -22,6 +22,7 @@ from standin import Asked, Reply, StandIn
 from support import wait_until
 
 from flowfs.content import Content, Room, SharedFile, Source
+from flowfs.content.fetching import Fetch
 from flowfs.content.kept import Kept
 from flowfs.content.pace import Pace
 from flowfs.content.spans import Spans
@@ -742,6 +743,44 @@ class TestSharing:
         assert server.count() == 0
         again.close()
 
+    def test_who_is_interrupted_while_waiting_takes_nobody_elses_turn(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted() -> None:
+            raise Interrupt
+
+        def take(fetch: Fetch, end: int) -> threading.Event | None:
+            event = begin(fetch, end)
+            if event is not None and end == 200_000:
+                monkeypatch.setattr(event, "wait", interrupted)
+            return event
+
+        def slowly(asked: Asked) -> None:
+            go_on.wait(10)
+
+        begin, go_on = Fetch.take, threading.Event()
+        monkeypatch.setattr(Fetch, "take", take)
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, slowly)
+        file = content.share(source)
+        got: list[bytes] = []
+        readers = [
+            threading.Thread(target=lambda at=at: got.append(file.read(at, 100_000)), daemon=True)
+            for at in (0, 200_000)
+        ]
+        readers[0].start()
+        wait_until(lambda: server.count("GET", FILES) == 2, 10, "who fetches")
+        with pytest.raises(Interrupt):
+            file.read(100_000, 100_000)
+        readers[1].start()
+        wait_until(lambda: waiting(content) == 1, 10, "who waits")
+        go_on.set()
+        for reader in readers:
+            reader.join(5)
+        assert sorted(got) == sorted((DATA[:100_000], DATA[200_000:300_000]))
+        file.close()
+
     def test_one_that_ignores_ranges_sends_it_once_and_all_of_it_is_kept(
         self, server: StandIn, content: Content, make: Make
     ) -> None:
@@ -1134,6 +1173,34 @@ class TestReadingAhead:
         with contextlib.closing(content.share(source, ahead=True)) as file:
             assert whole(file) == DATA
         assert len(ranges(server)) == 3
+
+    def test_what_came_before_a_break_is_given_to_who_waits_for_it(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Bytes come, little by little, and fewer than are worth a write.
+        monkeypatch.setattr("flowfs.content.fetching._WORTH", 1 << 30)
+        source = make()
+        content.size(source)
+        server.on("GET", FILES, Reply(body=DATA, cut=650_000), Reply(500), Reply(500))
+        with contextlib.closing(content.share(source, ahead=True)) as file:
+            pieces = [file.read(at, 50_000) for at in range(0, 650_000, 50_000)]
+            assert b"".join(pieces) == DATA[:650_000]
+            with pytest.raises(FlowError, match="500"):
+                file.read(650_000, 50_000)
+
+    def test_who_waits_for_what_is_far_ahead_is_not_left_to_wait_until_nobody_follows(
+        self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.content.kept._IDLE", 20)
+        with contextlib.closing(content.share(make(), ahead=True)) as file:
+            for at in range(0, 400_000, 50_000):
+                file.read(at, 50_000)
+            kept = file._kept
+            assert kept is not None
+            wait_until(lambda: kept.held >= 900_000, 10, "what is ahead")
+            with ThreadPoolExecutor(1) as pool:
+                rest = pool.submit(file.read, 400_000, 2_000_000)
+                assert rest.result(10) == DATA[400_000:2_400_000]
 
     def test_what_is_here_already_is_not_fetched_again(
         self, flow: FlowService, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch

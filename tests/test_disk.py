@@ -398,6 +398,22 @@ class TestDamage:
         assert make().cat(paths) == expected
         assert server.count("GET", CONTENT) <= asked + len(paths) // 2
 
+    def test_bytes_removed_while_what_tells_of_them_stays_are_fetched_again(
+        self, server: StandIn, make: Make, cache: Path
+    ) -> None:
+        path, fs = added(server), make()
+        with fs.open(path) as file:
+            assert file.read(1_500_000) == DATA[:1_500_000]
+        flush(fs)
+        data, _ = contents(cache)
+        data.unlink()
+        with fs.open(path) as file:  # which makes a new one, with a hole in front
+            file.seek(2_900_000)
+            assert file.read() == DATA[2_900_000:]
+        assert fs.cat_file(path) == DATA
+        flush(fs)
+        assert make().cat_file(path) == DATA
+
     def test_the_cache_may_be_removed_while_it_is_used(
         self, server: StandIn, make: Make, cache: Path
     ) -> None:

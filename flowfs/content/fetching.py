@@ -116,6 +116,7 @@ class Fetch:
         self.led = self.stopped = False
         self.wake = threading.Event()
         self._failures = 0
+        self._broke: FlowError | None = None  # why there is no more than what came last
         self._waiting: list[tuple[int, threading.Event]] = []
 
     def brings(self, place: int, ahead: int) -> bool:
@@ -146,7 +147,11 @@ class Fetch:
         data = body.read1(size)
         # Who waits for what is here does not wait for more.
         while len(data) < min(size, _WORTH) and not self._is_awaited(self.at + len(data)):
-            more = body.read1(size - len(data))
+            try:
+                more = body.read1(size - len(data))
+            except FlowError as error:  # first what has come: it is good
+                self._broke = error
+                break
             if not more:
                 break
             data += more
@@ -158,6 +163,9 @@ class Fetch:
     def _taken(self, take: Callable[[Body], bytes]) -> bytes:
         while True:
             try:
+                if self._broke is not None:
+                    broke, self._broke = self._broke, None
+                    raise broke
                 if self._body is None or self._body.closed:  # an interrupt closes a body
                     self._body = self._fetching.body(self.at, self.until)
                     if self._fetching.from_the_front:
@@ -190,13 +198,21 @@ class Fetch:
         """
         if not self.busy:
             self.busy = True
+            self._broke = None  # that was for who read ahead
             self.target = end
             self.used = time.monotonic()
             return None
-        self.follow(end)
+        if self.led and self.target < end:
+            self.target = end  # however far that is: somebody waits
+            self.wake.set()
         event = threading.Event()
         self._waiting.append((end, event))
         return event
+
+    def give_up(self, event: threading.Event | None) -> None:
+        """Wait no longer; if it was one's own turn, it is that of another who waits."""
+        self._waiting = [one for one in self._waiting if one[1] is not event]
+        self.pass_on()
 
     def arrived(self, count: int) -> None:
         """Tell those whose bytes have come: so many more have been read, and are kept."""
@@ -228,8 +244,9 @@ class Fetch:
         """Have the thread that reads ahead end at once."""
         self.stopped = True
         self.wake.set()
-        if self._body is not None:
-            self._body.interrupt()
+        body = self._body  # which the thread may drop meanwhile
+        if body is not None:
+            body.interrupt()
 
     def pass_on(self) -> None:
         """Let one of those who wait read on, if nobody reads."""
@@ -239,9 +256,9 @@ class Fetch:
             first[1].set()
 
     def fail(self, error: BaseException) -> None:
-        """Note why it ended."""
+        """Note why it ended; that nobody follows any more is no failure."""
         self.busy = False
-        if isinstance(error, FlowError):
+        if isinstance(error, FlowError) and not self.stopped:
             self.error = error
 
     def close(self) -> None:

@@ -141,6 +141,7 @@ class Kept:
 
     def _read(self, start: int, end: int) -> bytes | None:
         joined: Fetch | None = None
+        arrival: threading.Event | None = None
         try:
             while True:
                 with self._lock:
@@ -174,7 +175,7 @@ class Kept:
         finally:
             if joined is not None:
                 with self._lock:
-                    joined.pass_on()  # it may have been one's own turn
+                    joined.give_up(arrival)
         return self._stored(file, start, end)
 
     def _opened(self) -> CachedFile | Scratch:

@@ -80,7 +80,7 @@ class CachedFile:
         self._checking = threading.Lock()
         self._good: set[Record] = set()  # of the claims
         self._writes = True
-        self._journal = _journal(path + ".j")
+        self._journal = _journal(path + ".j", self.fd)
         assert self._journal.number is not None
         self.number = self._journal.number
         with contextlib.suppress(OSError):
@@ -211,12 +211,14 @@ def held(path: str, directory: Callable[[], None] | None = None) -> int:
     raise OSError(errno.EAGAIN, "is removed again and again", path)
 
 
-def _journal(path: str) -> Journal:
-    """Open the journal of a file that is held; one that is none is begun anew."""
+def _journal(path: str, fd: int) -> Journal:
+    """Open the journal of a file that is held; one that is none, or another's, is begun anew."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     for _ in range(_TRIES):
         journal = Journal(os.open(path, flags, 0o600))
-        if journal.number is not None and journal.in_step:
+        # Bytes are written before they are told of: an empty file has taken another's place.
+        others = journal.tells and not os.fstat(fd).st_size
+        if journal.number is not None and journal.in_step and not others:
             return journal
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -74,6 +74,8 @@ class Journal:
         Of the file; None where the journal does not begin as one.
     in_step : bool
         Whether what is added can be read: no record was cut off.
+    tells : bool
+        Whether it told of any bytes when it was opened.
     """
 
     def __init__(self, fd: int) -> None:
@@ -83,6 +85,7 @@ class Journal:
             # Two may do so at the same time: the first one counts.
             size = os.write(fd, birth(int.from_bytes(os.urandom(8), "little")))
         self.in_step = size % SIZE == 0
+        self.tells = size > SIZE
         first = next(records(os.pread(fd, SIZE, 0)), None)
         self.number = first.end if first is not None and first.start == _BIRTH else None
         self._read = SIZE
