@@ -1089,11 +1089,11 @@ class TestReadingAhead:
         assert kept is not None
         for at in range(0, 400_000, 100_000):
             file.read(at, 100_000)
-        wait_until(lambda: kept.held >= 900_000, 10, "what is ahead")
+        wait_until(lambda: kept.held >= 650_000, 10, "what is ahead")
         wait_until(lambda: len(reading_ahead()) == 1, 10, "the thread")
         for at in range(400_000, 700_000, 100_000):
             assert file.read(at, 100_000) == DATA[at : at + 100_000]
-        wait_until(lambda: kept.held >= 1_000_000, 10, "what is ahead")
+        wait_until(lambda: kept.held >= 950_000, 10, "what is ahead")
         assert kept.held <= 1_500_000
         file.close()
 
@@ -1197,7 +1197,7 @@ class TestReadingAhead:
                 file.read(at, 50_000)
             kept = file._kept
             assert kept is not None
-            wait_until(lambda: kept.held >= 900_000, 10, "what is ahead")
+            wait_until(lambda: kept.held >= 650_000, 10, "what is ahead")
             with ThreadPoolExecutor(1) as pool:
                 rest = pool.submit(file.read, 400_000, 2_000_000)
                 assert rest.result(10) == DATA[400_000:2_400_000]
