@@ -402,6 +402,18 @@ class TestSizes:
         assert ranges(server) == ["bytes=0-65535"]
         assert server.count("HEAD") == 0
 
+    def test_a_small_file_that_is_open_is_read_though_it_has_gone_and_takes_no_room(
+        self, server: StandIn, content: Content, make: Make
+    ) -> None:
+        source = make(SMALL)
+        file = content.share(source)
+        content.forget(source)
+        assert file.read(10, 10_000) == SMALL[10:]
+        assert file.read(5000, 10) == b""
+        file.close()
+        assert len(list(content.shelf)) == 0
+        assert ranges(server) == ["bytes=0-65535"]
+
     def test_a_large_files_size_costs_one_small_request(
         self, server: StandIn, content: Content, make: Make
     ) -> None:

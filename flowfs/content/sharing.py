@@ -58,6 +58,7 @@ class SharedFile:
         self._lock = threading.Lock()
         self._window: Window | None = None
         self._kept: Kept | None = None
+        self._small: bytes | None = None
         self._spool: Spool | None = store.spool(source) if source.whole else None
         if self._spool is not None:
             self.identity = (*source.key, self._spool.number)
@@ -70,7 +71,9 @@ class SharedFile:
         size = store.size(source)
         assert size is not None
         self.size = size
-        if size <= store.room.size:
+        # A small file that came along with its size is read from there, and kept nowhere else.
+        self._small = store.small(source)
+        if self._small is None and size <= store.room.size:
             kept = Kept(
                 Fetching(store, source, size),
                 size,
@@ -98,7 +101,7 @@ class SharedFile:
         size = max(0, min(size, self.size - start))
         if self._spool is not None:
             return self._spool.read(start, size)
-        small = self._store.small(self._source)
+        small = self._store.small(self._source) if self._small is None else self._small
         if small is not None:
             return small[start : start + size]
         data = None if self._kept is None else self._kept.read(start, size)

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from flowfs.errors import NotADirectory, NotFound
+from flowfs.fuse.handles import Handle
 from flowfs.fuse.opening import Opened
 from flowfs.fuse.served import Served, operation
 from flowfs.fuse.writing import process_of
@@ -72,7 +73,10 @@ class Files(Served):
     @operation
     def flush(self, path: str | None, fi: Any) -> int:
         """Send what was written: a descriptor was closed, and who did so sees the error."""
-        self._handles.get(fi.fh).flush(process_of(self._caller()))
+        handle = self._handles.get(fi.fh)
+        # Who it was is read from /proc: not for a file that was only read.
+        if type(handle).flush is not Handle.flush:
+            handle.flush(process_of(self._caller()))
         return 0
 
     @operation
