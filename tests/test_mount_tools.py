@@ -65,12 +65,14 @@ class Place:
 
     def upload_bytes(self, name: str) -> bytes:
         """An upload as the service has it, asked without flowfs; of two, the newest."""
-        files = self.rest.get(f"uploads/{self.id}/files")["files"]
-        same = [file for file in files if file["name"] == name]
-        file_id = max(same, key=lambda file: str(file["createdAt"]))["id"]
-        reply = self.rest.request("GET", f"uploads/{self.id}/files/{file_id}")
-        assert reply.ok, reply.text
-        return reply.content
+        while True:
+            files = self.rest.get(f"uploads/{self.id}/files")["files"]
+            same = [file for file in files if file["name"] == name]
+            file_id = max(same, key=lambda file: str(file["createdAt"]))["id"]
+            reply = self.rest.request("GET", f"uploads/{self.id}/files/{file_id}")
+            if reply.status_code != 404:  # it has been replaced since it was listed
+                assert reply.ok, reply.text
+                return reply.content
 
     def upload_names(self) -> list[str]:
         """What the service has as uploads."""
