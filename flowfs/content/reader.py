@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from flowfs.content.pace import Pace
+from flowfs.content.placed import PlacedFile
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.content.store import Store
@@ -26,7 +24,7 @@ _RESUMES = 3
 _STRIDES = 2
 
 
-class Reader(io.RawIOBase):
+class Reader(PlacedFile):
     """Reads one file.
 
     Reading from front to back is one request, whatever the sizes of the reads. A jump is a
@@ -61,7 +59,6 @@ class Reader(io.RawIOBase):
         self._source = source
         self._spool = spool
         self.wanted = 0
-        self._position = 0
         self._body: Body | None = None
         self._body_at = 0
         self._body_end: int | None = None  # None: that of the file
@@ -82,31 +79,6 @@ class Reader(io.RawIOBase):
         assert size is not None
         return size
 
-    def readable(self) -> bool:
-        """Files are read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Every place can be read."""
-        return True
-
-    def tell(self) -> int:
-        """Return where the next read begins."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set where the next read begins; costs nothing (from the end: the size)."""
-        if whence == os.SEEK_CUR:
-            offset += self._position
-        elif whence == os.SEEK_END:
-            offset += self.size
-        elif whence != os.SEEK_SET:
-            raise ValueError(f"unknown whence: {whence}")
-        if offset < 0:
-            raise ValueError(f"negative position: {offset}")
-        self._position = offset
-        return offset
-
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
         view = memoryview(buffer).cast("B")
@@ -125,13 +97,6 @@ class Reader(io.RawIOBase):
         assert isinstance(data, bytes)
         self._position += len(data)
         return data
-
-    def readall(self) -> bytes:
-        """Read to the end."""
-        pieces = []
-        while piece := self.read(_CHUNK):
-            pieces.append(piece)
-        return b"".join(pieces)
 
     def _taken(self, size: int, take: Callable[[Body], bytes | int]) -> bytes | int:
         """Return bytes that are here, or what `take` makes of a reply that is at the place."""
@@ -251,8 +216,3 @@ class Reader(io.RawIOBase):
             if self._spool is not None:
                 self._store.release(self._source, self._spool)
             super().close()
-
-    def __del__(self) -> None:
-        # Nobody will see what goes wrong now, and a half-built object has nothing to close.
-        with contextlib.suppress(Exception):
-            self.close()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 from typing import Any
 
+from flowfs.content.placed import PlacedFile
 from flowfs.content.reader import Reader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
@@ -14,10 +12,8 @@ from flowfs.content.store import Store
 
 __all__ = ["SharedReader"]
 
-_CHUNK = 1 << 20  # bytes
 
-
-class SharedReader(io.RawIOBase):
+class SharedReader(PlacedFile):
     """Reads one file, as :class:`~flowfs.content.reader.Reader` does, and keeps what it reads.
 
     What is kept of the file costs no request; what is not, the first who reads it fetches for
@@ -41,7 +37,6 @@ class SharedReader(io.RawIOBase):
         self.wanted = 0
         self._store = store
         self._source = source
-        self._position = 0
         self._file: SharedFile | None = SharedFile(store, source) if source.whole else None
         self._alone: Reader | None = None  # where the service does not say how large it is
 
@@ -53,31 +48,6 @@ class SharedReader(io.RawIOBase):
         size = self._store.size(self._source)
         assert size is not None
         return size
-
-    def readable(self) -> bool:
-        """Files are read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Every place can be read."""
-        return True
-
-    def tell(self) -> int:
-        """Return where the next read begins."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set where the next read begins; costs nothing (from the end: the size)."""
-        if whence == os.SEEK_CUR:
-            offset += self._position
-        elif whence == os.SEEK_END:
-            offset += self.size
-        elif whence != os.SEEK_SET:
-            raise ValueError(f"unknown whence: {whence}")
-        if offset < 0:
-            raise ValueError(f"negative position: {offset}")
-        self._position = offset
-        return offset
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
@@ -111,13 +81,6 @@ class SharedReader(io.RawIOBase):
         self._position += len(data)
         return data
 
-    def readall(self) -> bytes:
-        """Read to the end."""
-        pieces = []
-        while piece := self.read(_CHUNK):
-            pieces.append(piece)
-        return b"".join(pieces)
-
     def _open(self) -> None:
         """Open it for all: who begins at the front has the size along with the bytes."""
         body = None
@@ -143,8 +106,3 @@ class SharedReader(io.RawIOBase):
             if self._alone is not None:
                 self._alone.close()
             super().close()
-
-    def __del__(self) -> None:
-        # Nobody will see what goes wrong now, and a half-built object has nothing to close.
-        with contextlib.suppress(Exception):
-            self.close()
