@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Comparison, Measured
 from benchmarks.flowfs_mount import flowfs_mount
-from benchmarks.mount_contender import on_mount
-from benchmarks.mount_finding import NAMES, SIZES, found
-from benchmarks.mount_listing import listed
+from benchmarks.mount_contender import counted, on_mount
+from benchmarks.mount_finding import NAMES, SIZES
+from benchmarks.mount_listing import NAMED
 from benchmarks.mounts import Mount
 from benchmarks.reader import cat
 
@@ -58,11 +58,11 @@ def _read(server: Any, mount: Mount) -> Measured:
 
 
 def _list(server: Any, mount: Mount) -> Measured:
-    return listed("ls -f", len(server.runs), f"groups/{server.group}/runs", mount)
+    return counted(NAMED, len(server.runs), f"groups/{server.group}/runs", mount)
 
 
 def _find(command: str, server: Any, mount: Mount) -> Measured:
-    return found(command, 2 * len(server.results), f"groups/{server.group}/runs", mount)
+    return counted(command, 2 * len(server.results), f"groups/{server.group}/runs", mount)
 
 
 CASE = Case(

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from benchmarks.case import Contender
+from benchmarks.case import Contender, Measured
 from benchmarks.mounts import Mount
+from benchmarks.reader import shell
 
-__all__ = ["BINDINGS", "Make", "on_mount"]
+__all__ = ["BINDINGS", "Make", "counted", "on_mount"]
 
 #: Makes a mount.
 Make = Callable[[], AbstractContextManager[Mount]]
@@ -21,6 +22,34 @@ BINDINGS: dict[str, dict[str, Any]] = {
     "mfusepy, libfuse 2": {"binding": "mfusepy", "library": "fuse"},
     "mfusepy, libfuse 3": {"binding": "mfusepy", "library": "fuse3"},
 }
+
+
+def counted(command: str, least: int, path: str, mount: Mount) -> Measured:
+    """Run a command on a path of a mount, and count the lines that it prints.
+
+    Parameters
+    ----------
+    command : str
+        Of the shell; the path is ``$1``.
+    least : int
+        How many lines there must be.
+
+    Returns
+    -------
+    Measured
+        With the bytes that the mount's process has grown by.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer lines.
+    """
+    before = mount.usage().memory
+    took = shell(command, mount.path / path)
+    lines = took.output.count(b"\n")
+    if lines < least:
+        raise ValueError(f"{lines} lines, at least {least} expected")
+    return Measured(took.seconds, memory=max(0, mount.usage().memory - before))
 
 
 def on_mount(

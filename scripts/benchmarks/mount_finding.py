@@ -8,14 +8,14 @@ from functools import partial
 from wire import Wire
 
 from benchmarks.bench import Bench
-from benchmarks.case import Case, Comparison, Contender, Goal, Measured
+from benchmarks.case import Case, Comparison, Contender, Goal
 from benchmarks.flowfs_mount import flowfs_mount
-from benchmarks.mount_contender import on_mount
+from benchmarks.mount_contender import counted, on_mount
 from benchmarks.mounts import Mount
 from benchmarks.rclone_mount import program, rclone_mount
 from benchmarks.reader import shell
 
-__all__ = ["CASES", "NAMES", "SIZES", "found"]
+__all__ = ["CASES", "NAMES", "SIZES"]
 
 NAMES = 'find "$1"'
 SIZES = 'find "$1" -printf "%s\\n"'
@@ -26,34 +26,6 @@ _RESULTS = 5
 _LATENCY = 0.02
 _AT_ONCE = 16  # requests, by default
 _LASTING = ("--ttl", "600")
-
-
-def found(command: str, least: int, path: str, mount: Mount) -> Measured:
-    """Run ``find`` below a path; return what it cost.
-
-    Parameters
-    ----------
-    command : str
-        `NAMES` or `SIZES`.
-    least : int
-        How many lines there must be.
-
-    Returns
-    -------
-    Measured
-        With the bytes that the mount's process has grown by.
-
-    Raises
-    ------
-    ValueError
-        If it finds less.
-    """
-    before = mount.usage().memory
-    took = shell(command, mount.path / path)
-    lines = took.output.count(b"\n")
-    if lines < least:
-        raise ValueError(f"{lines} lines, at least {least} expected")
-    return Measured(took.seconds, memory=max(0, mount.usage().memory - before))
 
 
 def _prove(server: Wire, path: str, mount: Mount) -> None:
@@ -75,7 +47,7 @@ def _finding(command: str) -> Callable[[Bench], Iterator[Comparison]]:
         with bench.wire(runs=runs, results=_RESULTS, size=20_000, latency=_LATENCY) as server:
             path = f"groups/{server.group}/runs"
             notes = {"runs": runs, "results": files, "latency": _LATENCY, "bound": bound}
-            act = partial(found, command, 2 * files, path)
+            act = partial(counted, command, 2 * files, path)
 
             def flowfs(*options: str, again: bool = False) -> Contender:
                 make = partial(flowfs_mount, server.endpoint, server.token, options=options)
@@ -85,7 +57,7 @@ def _finding(command: str) -> Callable[[Bench], Iterator[Comparison]]:
             rclone = on_mount(
                 _RCLONE,
                 partial(rclone_mount, server.plain),
-                partial(found, command, files, ""),
+                partial(counted, command, files, ""),
                 missing=_NO_RCLONE,
             )
             goals = [

