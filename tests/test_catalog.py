@@ -367,6 +367,18 @@ class TestRuns:
         assert server.count("GET", RUNS) == 1
         assert server.count("GET", "/runs/.*") == 3
 
+    def test_where_nothing_is_good_for_any_time_each_run_is_answered_by_itself(
+        self, server: StandIn, known: Catalog, group: str
+    ) -> None:
+        runs = [server.routes.add_run()["id"] for _ in range(5)]
+        known = Catalog(known.service, 0)
+        known.group(group)
+        known.runs(group)
+        asked = server.count()
+        for run in runs:
+            assert known.run_record(group, run).id == run
+        assert server.count("GET", "/runs/.*") == server.count() - asked == 5
+
     def test_the_latest_is_the_newest(self, server: StandIn, known: Catalog, group: str) -> None:
         assert known.latest(group) is None
         known.forget()

@@ -234,7 +234,7 @@ class RunCatalog:
         """
         walks = self._walks(group_id, run_id)
         runs = self._listings.peek(group_id)
-        if runs is None and walks:
+        if runs is None and walks and self._ttl > 0:  # else it would be good for nobody
             known = self._listings.peek(group_id, any_age=True)
             if known is not None and run_id in known:
                 renew(group_id)
