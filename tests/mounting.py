@@ -37,7 +37,7 @@ __all__ = [
 # Every binding with every library that it works with.
 BINDINGS = [("fusepy", "fuse"), ("mfusepy", "fuse"), ("mfusepy", "fuse3")]
 
-_PATIENCE = 20  # seconds
+_PATIENCE = 60  # seconds
 
 
 class Address(NamedTuple):
@@ -64,7 +64,7 @@ def command_environment(service: EmbeddedService | Address | None, **more: str) 
 
 
 def flowfs(
-    *arguments: str | Path, environment: dict[str, str] | None = None, timeout: float = 60
+    *arguments: str | Path, environment: dict[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run ``flowfs`` to its end."""
     return subprocess.run(
@@ -83,7 +83,7 @@ def inside(cwd: str | Path) -> list[str]:
 
 
 def sh(
-    script: str, cwd: str | Path = "/", *, timeout: float = 60, **options: Any
+    script: str, cwd: str | Path = "/", *, timeout: float = 240, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of bash in a directory, to its end.
 
@@ -119,7 +119,7 @@ def python(script: str, cwd: str | Path, *arguments: str) -> str:
         [*inside(cwd), sys.executable, "-c", wrapped, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -296,11 +296,11 @@ def _end(process: subprocess.Popen[bytes], directory: Path) -> None:
                 subprocess.run([*command, directory], capture_output=True, timeout=_PATIENCE)
     if process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(20)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(20)
     if process.poll() is None:
         process.kill()
         process.wait()

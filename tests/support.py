@@ -13,6 +13,10 @@ from flowfs.embedded import EmbeddedService
 
 T = TypeVar("T")
 
+# Seconds that anything is waited for at least before it is taken never to come: a machine that
+# has much else to do may stand still for a while. Who gets what it waits for loses no time.
+PATIENCE = 60.0
+
 ENDED = ("SUCCESS", "ERROR", "CANCELED")
 
 
@@ -24,7 +28,7 @@ def wait_until(condition: Callable[[], T | None], timeout: float, message: str) 
     condition : callable
         Asked again and again; whatever it raises is not caught.
     timeout : float
-        Seconds.
+        Seconds; anything is given :data:`PATIENCE` at least.
     message : str
         What was waited for, for the failure.
 
@@ -38,13 +42,14 @@ def wait_until(condition: Callable[[], T | None], timeout: float, message: str) 
     AssertionError
         It was not true in time.
     """
-    deadline = time.monotonic() + timeout
+    given = max(timeout, PATIENCE)
+    deadline = time.monotonic() + given
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {message}")
+            raise AssertionError(f"not within {given:g} s: {message}")
         time.sleep(0.02)
 
 

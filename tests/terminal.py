@@ -15,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["Terminal"]
 
-_PATIENCE = 20.0  # seconds
+_PATIENCE = 60.0  # seconds
 
 
 class Terminal:

@@ -20,7 +20,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": os.fspath(SCRIPTS)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
 
 

@@ -24,7 +24,7 @@ from flowfs.errors import (
 from flowfs.service import Credentials, FlowService, ServiceDescriptor, Session, flights
 
 TTL = 2.0
-LONG = 20.0  # seconds; nothing here takes so long unless it hangs
+LONG = 60.0  # seconds; nothing here takes so long unless it hangs
 
 
 class Clock:
@@ -216,7 +216,7 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def known(server: StandIn, clock: Clock) -> Iterator[Catalog]:
-    session = Session(server.endpoint, Credentials(server.routes.token), timeout=10, retries=0)
+    session = Session(server.endpoint, Credentials(server.routes.token), timeout=600, retries=0)
     flow = FlowService(session)
     flow._descriptor = ServiceDescriptor(server.endpoint)
     yield Catalog(flow, TTL)

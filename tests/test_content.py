@@ -49,7 +49,7 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def flow(server: StandIn) -> Iterator[FlowService]:
-    session = Session(server.endpoint, Credentials(server.routes.token), timeout=10)
+    session = Session(server.endpoint, Credentials(server.routes.token), timeout=600)
     flow = FlowService(session)
     flow._descriptor = ServiceDescriptor(server.endpoint)
     yield flow
@@ -638,12 +638,12 @@ class TestArchives:
 
         def slow(asked: Asked) -> None:
             begun.set()
-            go_on.wait(20)
+            go_on.wait(60)
 
         server.on("GET", f"/runs/{archive.key[1]}/.*", slow)
         with ThreadPoolExecutor(1) as pool:
             opening = pool.submit(content.read, archive, 0, None)
-            assert begun.wait(20)
+            assert begun.wait(60)
             assert content.read(quick, 0, None)
             assert not opening.done()
             go_on.set()
@@ -768,7 +768,7 @@ class TestSharing:
             return event
 
         def slowly(asked: Asked) -> None:
-            go_on.wait(10)
+            go_on.wait(60)
 
         begin, go_on = Fetch.take, threading.Event()
         monkeypatch.setattr(Fetch, "take", take)
@@ -789,7 +789,7 @@ class TestSharing:
         wait_until(lambda: waiting(content) == 1, 10, "who waits")
         go_on.set()
         for reader in readers:
-            reader.join(5)
+            reader.join(60)
         assert sorted(got) == sorted((DATA[:100_000], DATA[200_000:300_000]))
         file.close()
 
@@ -837,19 +837,19 @@ class TestSharing:
 
         def refuse(asked: Asked) -> Reply:
             begun.set()
-            go_on.wait(20)
+            go_on.wait(60)
             return Reply(500, {"message": "no"})
 
         server.on("GET", FILES, refuse)
         with ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(file.read, 0, 100)]
-            assert begun.wait(20)
+            assert begun.wait(60)
             calls += [pool.submit(file.read, start * 100, 100) for start in range(7)]
             wait_until(lambda: waiting(content) == 7, 10, "the others to wait")
             go_on.set()
             for call in calls:
                 with pytest.raises(BadReply, match="no"):
-                    call.result(20)
+                    call.result(60)
         assert server.count() == 1
         file.close()
 
@@ -863,12 +863,12 @@ class TestSharing:
         def hang(asked: Asked) -> None:
             if asked.headers.get("Range", "").startswith("bytes=2500000-"):
                 begun.set()
-                go_on.wait(20)
+                go_on.wait(60)
 
         server.on("GET", FILES, hang)
         with ThreadPoolExecutor(1) as pool:
             hung = pool.submit(file.read, 2_500_000, 10)
-            assert begun.wait(20)
+            assert begun.wait(60)
             assert file.read(1000, 10) == DATA[1000:1010]
             assert file.read(500_000, 10) == DATA[500_000:500_010]
             assert not hung.done()
@@ -1069,7 +1069,7 @@ class TestSharing:
                 for number, (at, size) in enumerate(parts)
             ]
             for at, size, call in calls:
-                assert call.result(30) == DATA[at : at + size]
+                assert call.result(60) == DATA[at : at + size]
         for file in files:
             file.close()
         wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
@@ -1094,8 +1094,9 @@ class TestReadingAhead:
         assert ranges(server) == ["bytes=0-65535", None]
 
     def test_it_stays_ahead_of_who_reads_by_a_bounded_way(
-        self, content: Content, make: Make
+        self, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("flowfs.content.kept._IDLE", 600)
         file = content.share(make(), ahead=True)
         kept = file._kept
         assert kept is not None
@@ -1138,7 +1139,7 @@ class TestReadingAhead:
         first.close()
         assert thread.is_alive()
         second.close()
-        thread.join(5)  # the deadline is twice as far
+        thread.join(60)  # the deadline is ten times as far
         assert not thread.is_alive()
         assert (kept.users, kept._fetches) == (0, [])
         server.on("GET", FILES, None)
@@ -1159,7 +1160,7 @@ class TestReadingAhead:
             wait_until(lambda: waiting(content) == 1, 10, "who waits")
             flow.session.interrupt()
             with pytest.raises(FlowError) as caught:
-                waiter.result(10)
+                waiter.result(60)
         assert caught.value.errno == errno.ECANCELED
         wait_until(lambda: not reading_ahead(), 10, "the end of reading ahead")
         file.close()
@@ -1203,7 +1204,7 @@ class TestReadingAhead:
     def test_who_waits_for_what_is_far_ahead_is_not_left_to_wait_until_nobody_follows(
         self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("flowfs.content.kept._IDLE", 20)
+        monkeypatch.setattr("flowfs.content.kept._IDLE", 600)
         with contextlib.closing(content.share(make(), ahead=True)) as file:
             for at in range(0, 400_000, 50_000):
                 file.read(at, 50_000)
@@ -1212,7 +1213,7 @@ class TestReadingAhead:
             wait_until(lambda: kept.held >= 650_000, 10, "what is ahead")
             with ThreadPoolExecutor(1) as pool:
                 rest = pool.submit(file.read, 400_000, 2_000_000)
-                assert rest.result(10) == DATA[400_000:2_400_000]
+                assert rest.result(60) == DATA[400_000:2_400_000]
 
     def test_what_is_here_already_is_not_fetched_again(
         self, flow: FlowService, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch

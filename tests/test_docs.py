@@ -67,7 +67,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     sys.stdout.write(done.stdout)

@@ -413,7 +413,7 @@ def test_it_says_one_line_of_json_and_ends_cleanly_at_a_signal(number: signal.Si
     assert greeting["pid"] == process.pid
     assert Path(greeting["dir"]).is_dir()
     process.send_signal(number)
-    output, complaints = process.communicate(timeout=20)
+    output, complaints = process.communicate(timeout=60)
     assert (process.returncode, output, complaints) == (0, "", "")
     assert not Path(greeting["dir"]).exists()
 
@@ -445,7 +445,7 @@ def test_its_instructions_are_lines_to_paste(tmp_path: Path) -> None:
         if line.startswith("Ctrl-C"):
             break
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     exports = dict(line.strip()[7:].split("=", 1) for line in lines if "export " in line)
     assert exports["FLOWSERV_API_PROTOCOL"] == "http"
     assert exports["FLOWSERV_API_HOST"] == "127.0.0.1"

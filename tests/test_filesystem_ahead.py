@@ -22,7 +22,7 @@ from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.orders import Orders
 from flowfs.filesystem.walking import Files, Walk
 
-LONG = 20.0  # seconds; nothing here takes so long unless it hangs
+LONG = 60.0  # seconds; nothing here takes so long unless it hangs
 HANDLE = "/runs/[^/]+"
 FILE = "/runs/[^/]+/downloads/files/[^/]+"
 
@@ -209,7 +209,7 @@ class TestErrands:
         if not child:
             done = threading.Event()
             errands.add(done.set)
-            os._exit(not done.wait(10))
+            os._exit(not done.wait(60))
         assert os.waitpid(child, 0)[1] == 0
         go_on.set()
 

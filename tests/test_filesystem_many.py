@@ -19,7 +19,7 @@ from flowfs import BadReply, FlowError, FlowFileSystem, NotFound, TooLarge
 from flowfs.service.interruption import Batch, Stopped
 
 CONNECTIONS = 4
-LONG = 20.0
+LONG = 60.0
 
 
 class Many:
@@ -249,7 +249,9 @@ def test_ctrl_c_ends_a_put(many: Many, tmp_path: Path) -> None:
 
 
 def test_a_stopped_batch_ends_pauses_requests_and_batches_within_it(many: Many) -> None:
-    fs = FlowFileSystem(many.server.endpoint, many.server.routes.token, retries=9, timeout=LONG)
+    fs = FlowFileSystem(
+        many.server.endpoint, many.server.routes.token, retries=9, timeout=10 * LONG
+    )
     busy = Reply(503, headers={"Retry-After": "5"})
     many.server.on("GET", ".*/f00", busy)
     batch, ended = Batch(), []
@@ -265,7 +267,7 @@ def test_a_stopped_batch_ends_pauses_requests_and_batches_within_it(many: Many) 
     thread.start()
     wait_until(lambda: many.server.count("GET", ".*/f00"), LONG, "a request")
     batch.stop()
-    thread.join(3)
+    thread.join(60)
     assert [type(error) for error in ended] == [Stopped]
     with batch, pytest.raises(Stopped):
         fs.cat(many.paths[2])

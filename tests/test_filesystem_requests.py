@@ -474,7 +474,7 @@ def test_many_threads_that_want_the_same_wait_for_one_request(
     barrier = threading.Barrier(8)
 
     def cat(_: int) -> bytes:
-        barrier.wait(10)
+        barrier.wait(60)
         return fs.cat_file(path)
 
     with ThreadPoolExecutor(8) as pool:

@@ -92,7 +92,7 @@ def settled(service: EmbeddedService, mount: Path) -> Iterator[Run]:
 @pytest.fixture
 def active(rest: Rest, group_id: str, group: Path) -> Iterator[Run]:
     """A run that goes on until the test has ended."""
-    started = Run(rest, group_id, group, sleeptime=60)
+    started = Run(rest, group_id, group, sleeptime=600)
     wait_until(lambda: rest.run(started.id)["state"] == "RUNNING", 10, "the run to begin")
     yield started
     rest.request("PUT", f"runs/{started.id}", json={})
@@ -243,7 +243,7 @@ def test_an_open_handle_is_one_snapshot(rest: Rest, active: Run) -> None:
 import json, subprocess, time
 first = open("handle.json", "rb")
 size = os.fstat(first.fileno()).st_size
-deadline = time.monotonic() + 10
+deadline = time.monotonic() + 60
 while "CANCELED" not in open("handle.json").read():
     assert time.monotonic() < deadline
     time.sleep(0.05)

@@ -174,7 +174,7 @@ def test_a_signal_ends_it_cleanly(
     with serve_mount(service, directory, "", log, fuse=fuse) as process:
         wait_until(lambda: "mounted" in log.read_text(), 20, "the mount")
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert not is_mounted(directory)
         assert "Traceback" not in log.read_text()
 
@@ -187,7 +187,7 @@ def test_umount_ends_it_and_its_process(
         wait_until(lambda: "mounted" in log.read_text(), 20, "the mount")
         done = flowfs("umount", directory)
         assert done.returncode == 0, done.stderr
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert "nothing is mounted" in refusal("umount", directory, environment=dict(os.environ))
 
 

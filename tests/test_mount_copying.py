@@ -71,7 +71,7 @@ def run_in_bash(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
 

@@ -21,7 +21,7 @@ from flowfs.fuse.drafts import Drafts
 from flowfs.fuse.operations import Operations
 from flowfs.tree import Node
 
-LONG = 20.0  # seconds; nothing here takes so long unless it hangs
+LONG = 60.0  # seconds; nothing here takes so long unless it hangs
 
 
 class Clock:

@@ -127,8 +127,8 @@ def test_what_is_remembered_is_bounded(asking: Asking) -> None:
 
 # -- a service that is silent ----------------------------------------------
 
-TIMEOUT = 2  # seconds
-SOON = 4.5  # seconds; in which one deadline has passed, and two and a half have not
+TIMEOUT = 6  # seconds
+SOON = 14.5  # seconds; in which one deadline has passed, and two and a half have not
 
 
 @pytest.fixture

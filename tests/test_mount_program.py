@@ -22,7 +22,7 @@ from flowfs.embedded import EmbeddedService
 
 pytestmark = pytest.mark.mount
 
-SOON = 12
+SOON = 60
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +189,7 @@ def test_it_ends_with_the_program_however_that_ends(
         directory, pid = program.stdout.readline().split()
         if how != "end":
             program.kill()
-        program.wait(30)
+        program.wait(60)
         wait_until(lambda: not is_running(int(pid)), SOON, "the end of the mount")
         assert not is_mounted(Path(directory))
         if how == "end":
@@ -210,7 +210,7 @@ def test_a_fork_of_the_program_does_not_end_it(service: EmbeddedService, directo
         mount = flowfs.fuse.mounted._mounted.copy().pop()
         child = multiprocessing.get_context("fork").Process(target=_leave, args=(mount,))
         child.start()
-        child.join(30)
+        child.join(60)
         assert child.exitcode == 0
         assert (path / "groups").is_dir()
 

@@ -94,15 +94,16 @@ def test_nano_saves(group: MountedGroup, options: list[str]) -> None:
 
 
 def type_into(command: list[str], *keys: str, cwd: Path) -> None:
-    """Run a program on a terminal, and type into it whenever it waits."""
+    """Run a program on a terminal, and type into it whenever it has answered and waits."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)
         os.environ.update(TERM="xterm", HOME="/nonexistent")
         os.execvp(command[0], command)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     try:
-        left, quiet = list(keys), 0
+        # What is typed before a program has set up its terminal is lost.
+        left, quiet, heard = list(keys), 0, False
         while True:
             assert time.monotonic() < deadline, "it does not end"
             ready, _, _ = select.select([terminal], [], [], 0.2)
@@ -112,12 +113,12 @@ def type_into(command: list[str], *keys: str, cwd: Path) -> None:
                         break
                 except OSError:  # it has ended
                     break
-                quiet = 0
+                quiet, heard = 0, True
                 continue
             quiet += 1
-            if quiet >= 2 and left:
+            if heard and quiet >= 2 and left:
                 os.write(terminal, left.pop(0).encode())
-                quiet = 0
+                quiet, heard = 0, False
     finally:
         os.close(terminal)
         os.waitpid(pid, 0)

@@ -36,7 +36,7 @@ from flowfs.fuse.table import FOREIGN, mounts_at
 
 pytestmark = pytest.mark.mount
 
-SOON = 20  # seconds
+SOON = 60  # seconds
 
 
 @pytest.fixture

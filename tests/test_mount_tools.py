@@ -293,7 +293,7 @@ def test_tail_f_shows_what_was_there_and_no_news(desk: Place) -> None:
         desk.rest.request("PUT", f"runs/{run}", json={"reason": "enough"})
         wait_until(lambda: "CANCELED" in desk.ok(f"cat {handle}"), 5, "the end to be seen")
         tail.terminate()
-        out, err = tail.communicate(timeout=20)
+        out, err = tail.communicate(timeout=60)
     assert (out, err) == (b"", b"")
 
 

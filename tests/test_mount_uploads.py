@@ -342,7 +342,7 @@ import os, sys, time
 f = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
 os.write(f, b"kept")
 print("written", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -363,7 +363,7 @@ def test_what_is_not_sent_when_a_signal_ends_the_mount_is_sent_then(
         holders = [hold(group.path / f"uploads/{name}") for name in ("a", "b")]
         try:
             process.send_signal(number)
-            process.wait(30)
+            process.wait(60)
         finally:
             for holder in holders:
                 holder.kill()
@@ -392,7 +392,7 @@ def test_what_is_not_sent_when_it_is_unmounted_is_sent_then(
         group = MountedGroup(service, rest, directory, log)
         # Nothing of these is sent by a flush.
         group.out("touch uploads/a; : > uploads/b; cd /; umount " + os.fspath(directory))
-        process.wait(30)
+        process.wait(60)
     assert group.stored() == [("a", b""), ("b", b"")]
 
 
@@ -402,7 +402,7 @@ def test_an_upload_that_hangs_when_the_mount_ends_is_tried_once_more(
     directory, log = tmp_path / "mnt", tmp_path / "log"
     directory.mkdir()
     address = Address(standin.endpoint, standin.routes.token)
-    options = {"fuse": binding["fuse"], "timeout": 100}
+    options = {"fuse": binding["fuse"], "timeout": 600}
     with serve_mount(address, directory, "", log, binding["library"], **options) as process:
         wait_until(lambda: is_mounted(directory), 20, "the mount")
         standin.on("POST", "/uploads/.*", Reply(hang="before"), None)
@@ -410,8 +410,8 @@ def test_an_upload_that_hangs_when_the_mount_ends_is_tried_once_more(
         copying = subprocess.Popen(["sh", "-c", f"echo kept > {path}"], stderr=subprocess.DEVNULL)
         wait_until(lambda: standin.count("POST", "/uploads/.*") == 1, 20, "the upload")
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        copying.wait(30)
+        process.wait(60)
+        copying.wait(60)
     assert list(standin.routes.files.values()) == [b"kept\n"]
 
 
@@ -428,7 +428,7 @@ def test_an_upload_that_can_not_be_sent_does_not_hold_up_the_end(
         holder = hold(directory / "groups" / standin.routes.group / "uploads" / "x")
         try:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
         finally:
             holder.kill()
             holder.wait()

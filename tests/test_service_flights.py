@@ -16,7 +16,7 @@ from flowfs.errors import BadReply, DeadlineExceeded, FlowError, ServiceBusy, fa
 from flowfs.service import Credentials, Session, asking, flights
 from flowfs.service.flights import Flights
 
-LONG = 20.0  # seconds; nothing here takes so long unless it hangs
+LONG = 60.0  # seconds; nothing here takes so long unless it hangs
 
 
 class Clock:

@@ -45,7 +45,7 @@ def peer(service: EmbeddedService, uploaded: str) -> Callable[[str], Any]:
             env={**os.environ, "FLOWSERV_ACCESS_TOKEN": service.token, "PYTHONPATH": path},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

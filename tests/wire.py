@@ -150,7 +150,7 @@ class Wire:
         assert self._process.stdout is not None
         self._process.stdin.close()  # it ends with that
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         finally:
             self._process.kill()
             self._process.wait()
