@@ -16,6 +16,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.wait import wait_for_write
 
+from flowfs.service.addresses import addresses_of
 from flowfs.service.deadline import Watch, current_watch
 
 __all__ = ["WatchedAdapter", "new_http_session"]
@@ -100,10 +101,8 @@ class _Watched:
     def _connected(self, watch: Watch) -> socket.socket:
         own: Any = self
         failed: OSError | None = None
-        # Asking for a host's address cannot be ended: the system's resolver has its own bounds.
-        found = socket.getaddrinfo(
-            own._dns_host.strip("[]"), own.port, allowed_gai_family(), socket.SOCK_STREAM
-        )
+        host: str = own._dns_host.strip("[]")
+        found = addresses_of(host, own.port, allowed_gai_family(), own.timeout, watch)
         for family, kind, protocol, _, address in found:
             sock = _Socket(family, kind, protocol)
             try:
@@ -130,6 +129,8 @@ class _Watched:
     def send(self, data: Any) -> None:
         # urllib3 has set the time allowed for connecting; for each piece sent it may be
         # longer, and begins anew.
+        if self.sock is None and current_watch() is not None:
+            self.connect()  # type: ignore[attr-defined] # what comes behind it is sent
         if self.sock is not None and (watch := self._attach()) is not None:
             self.sock.settimeout(watch.patience)
             watch.sent = True
@@ -189,11 +190,15 @@ class _WatchedHTTPSConnection(_Watched, HTTPSConnection):  # type: ignore[misc]
         return sock
 
     def connect(self) -> None:
+        watch = current_watch()
+        sent = watch is not None and watch.sent
         try:
             super().connect()
         finally:
+            if watch is not None:
+                watch.sent = sent  # what a proxy was told is no request
             if self._plain is not None:
-                if (watch := current_watch()) is not None:
+                if watch is not None:
                     watch.attach(self.sock)
                 self._plain.close()
                 self._plain = None

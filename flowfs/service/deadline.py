@@ -15,6 +15,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -52,6 +53,8 @@ class Watch:
         Whether a connection was shut down for it: what came last over it may be a part.
     sent : bool
         Whether something was sent, so that a request may have arrived.
+    wake : callable, optional
+        Called, by any thread, when it is ended: for who waits for something else than a socket.
     """
 
     def __init__(self, at: float, patience: float) -> None:
@@ -61,6 +64,7 @@ class Watch:
         self.interrupted = False
         self.cut = False
         self.sent = False
+        self.wake: Callable[[], object] | None = None
         self._outer: Watch | None = None
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
@@ -150,6 +154,8 @@ class Watch:
                 self._shut()
 
     def _shut(self) -> None:
+        if (wake := self.wake) is not None:
+            wake()
         if self._socket is not None:
             self.cut = True
             with contextlib.suppress(OSError):

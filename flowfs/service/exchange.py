@@ -24,7 +24,7 @@ from flowfs.service.asking import is_ahead, waited
 from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
-from flowfs.service.faults import late, network_failure, unclear
+from flowfs.service.faults import is_unresolved, late, network_failure, unclear
 from flowfs.service.interruption import Batch, UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.sending import Reply
@@ -314,8 +314,10 @@ class Exchange:
             return error
         if self._watch is not None and self._watch.interrupted:
             return self._interrupted()
-        if self._watch is not None and self._watch.expired:
-            return self._late()
+        if self._watch is not None and self._watch.expired and not is_unresolved(error):
+            error_of_time = self._late()
+            error_of_time.unclear = self._watch.sent
+            return error_of_time
         return network_failure(
             error, what=self._what, path=self._path, timeout=self._session.timeout
         )

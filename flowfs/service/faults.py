@@ -19,8 +19,9 @@ from flowfs.errors import (
     InvalidArguments,
     failure,
 )
+from flowfs.service.addresses import UnknownAddress
 
-__all__ = ["late", "network_failure", "unclear"]
+__all__ = ["is_unresolved", "late", "network_failure", "unclear"]
 
 E = TypeVar("E", bound=FlowError)
 
@@ -60,6 +61,13 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
     if isinstance(error, FlowError):
         return error
     chain = list(_chain(error))
+    if is_unresolved(error):
+        return failure(
+            DeadlineExceeded,
+            f"cannot {what}: the system has not found the address of the host in time; "
+            "does its name service answer?",
+            path,
+        )
     for cause in chain:
         if isinstance(
             cause, (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)
@@ -122,6 +130,11 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
             path,
         )
     )
+
+
+def is_unresolved(error: BaseException) -> bool:
+    """Tell whether the address of the host was not found in time, so that nothing was sent."""
+    return any(isinstance(cause, UnknownAddress) for cause in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:

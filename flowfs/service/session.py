@@ -204,8 +204,7 @@ class Session:
         Whoever waits for a connection, for a reply or between two attempts gets a
         :class:`~flowfs.errors.FlowError` of errno ECANCELED, and so does who reads on in a
         body that is open. A start whose request may have arrived is an
-        :class:`~flowfs.errors.UnclearStart` of that errno. Only who waits for the system to
-        find the address of a host goes on waiting for that.
+        :class:`~flowfs.errors.UnclearStart` of that errno.
 
         A mount's session is ``fs.catalog.service.session``. Not to be called from a signal
         handler: the thread that it stands still may hold the lock.
