@@ -52,6 +52,7 @@ def make(server: StandIn, tmp_path: Path) -> Make:
     def make(token: str | None = None, **options: Any) -> FlowFileSystem:
         options.setdefault("timeout", 20 + next(_numbers) / 1000)
         options.setdefault("cache_dir", tmp_path / "cache")
+        options.setdefault("ttl", 600)
         return FlowFileSystem(
             server.endpoint, token or server.routes.token, skip_instance_cache=True, **options
         )

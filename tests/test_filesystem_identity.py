@@ -400,7 +400,7 @@ def test_a_pickled_open_file_reads_on(world: World) -> None:
 
 def test_instances_are_equal_across_threads_and_share_what_is_known(world: World) -> None:
     fs = world.fs()
-    options = {"token": world.token, "timeout": fs._options.timeout}
+    options = {"token": world.token, "timeout": fs._options.timeout, "ttl": fs._options.ttl}
     made: list[FlowFileSystem] = []
     thread = threading.Thread(target=lambda: made.append(FlowFileSystem(world.endpoint, **options)))
     thread.start()

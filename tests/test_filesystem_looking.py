@@ -210,7 +210,7 @@ def test_ls_with_refresh_asks_again(there: Looked) -> None:
 @pytest.mark.parametrize("below", ["results", "outputs", ""])
 def test_refreshing_a_run_sees_that_it_has_ended(there: Looked, below: str) -> None:
     fs = there.world.fs(ttl=1e6)
-    run_id = there.world.start(sleeptime=1)
+    run_id = there.world.start(sleeptime=5)
     path = there.path(run_id)
     assert fs.ls(f"{path}/results") == []
     assert fs.exists(f"{path}/cancel")
@@ -226,7 +226,7 @@ def test_refreshing_a_run_sees_that_it_has_ended(there: Looked, below: str) -> N
 
 def test_a_run_whose_handle_says_it_has_ended_has_its_results_at_once(there: Looked) -> None:
     fs = there.world.fs(ttl=1e6)
-    run_id = there.world.start(sleeptime=1)
+    run_id = there.world.start(sleeptime=5)
     path = there.path(run_id)
     assert run_id in names(fs.ls(f"{there.group}/runs", detail=False, state="RUNNING"))
     there.world.ended(run_id)
@@ -446,7 +446,7 @@ def test_what_is_not_listed_is_reached_by_its_id() -> None:
         server.on("GET", r"/workflows/workflow-1/groups", Reply(body={"groups": []}))
         server.on("GET", r"/groups/group-1/runs", Reply(body={"runs": []}))
         server.on("GET", r"/groups/group-1", Reply(body={"id": "group-1", "name": "hidden"}))
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         assert fs.ls("groups") == []
         assert fs.exists("groups/group-1")
         assert fs.ls("groups/group-1/runs", detail=False) == ["groups/group-1/runs/new"]
@@ -739,7 +739,7 @@ def test_the_table_has_a_line_for_every_run_with_its_arguments(
 
 def test_a_generated_file_is_one_snapshot(there: Looked) -> None:
     fs = there.world.fs(ttl=0)
-    run_id = there.world.start(sleeptime=1)
+    run_id = there.world.start(sleeptime=5)
     with fs.open(f"{there.path(run_id)}/handle.json") as file:
         there.world.ended(run_id)
         data = file.read()
@@ -849,7 +849,7 @@ def test_odd_names_of_results_are_escaped_and_spoil_nothing() -> None:
         files = [{"id": f"file-{i}", "name": name} for i, name in enumerate(ODD)]
         server.routes.files.update({f["id"]: f["id"].encode() for f in files})
         run = server.routes.add_run("SUCCESS", files=files)
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         outputs = f"groups/group-1/runs/{run['id']}/outputs"
         found = fs.find(outputs)
         assert len(found) == len(ODD)
@@ -867,7 +867,7 @@ def test_odd_ids_of_runs_are_escaped_and_reach_no_other_url() -> None:
         made = server.routes.add_run()
         for odd in ("new", "new.error", "..", ".", "a/b", "x\ny", "%41", "", "ä" * 200):
             server.routes.runs[odd] = {**made, "id": odd}
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         listed = names(fs.ls("groups/group-1/runs", detail=False))
         assert {"new", made["id"], "%6Eew", "%6Eew.error", "a%2Fb", "x%0Ay"} <= set(listed)
         assert len(listed) == len(set(listed)) == 11
@@ -895,7 +895,7 @@ def test_two_things_of_one_name_are_told_apart() -> None:
             for n, i in enumerate(("old", "new"), 1)
         ]
         server.routes.uploads += uploads
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         outputs = f"groups/group-1/runs/{run['id']}/outputs"
         assert fs.cat(f"{outputs}/same.txt") == b"new"
         assert fs.cat(f"{outputs}/same.txt (old)") == b"old"
@@ -908,7 +908,7 @@ def test_a_run_with_very_many_files_is_listed_and_read_in_reasonable_time() -> N
         count = 1500
         files = [{"id": f"f{i}", "name": f"out/{i:04}.txt"} for i in range(count)]
         run = server.routes.add_run("SUCCESS", files=files)
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         outputs = f"groups/group-1/runs/{run['id']}/outputs/out"
         with counted() as requests_made:
             assert len(fs.ls(outputs)) == count

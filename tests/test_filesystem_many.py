@@ -36,7 +36,7 @@ class Many:
         self.uploads = f"{self.group}/uploads"
         self.paths = [f"{self.results}/{name}" for name in self.data]
         self.fs = FlowFileSystem(
-            server.endpoint, server.routes.token, max_connections=CONNECTIONS, retries=0
+            server.endpoint, server.routes.token, max_connections=CONNECTIONS, retries=0, ttl=600
         )
 
     def files(self) -> int:

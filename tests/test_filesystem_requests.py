@@ -71,7 +71,11 @@ def test_making_one_costs_nothing(there: Ended, requests_made: Requests) -> None
 def test_the_descriptor_is_asked_for_once(there: Ended, requests_made: Requests) -> None:
     fs = there.world.fs()
     same = FlowFileSystem(
-        there.world.endpoint, there.world.token, timeout=fs._options.timeout, read_only=True
+        there.world.endpoint,
+        there.world.token,
+        timeout=fs._options.timeout,
+        ttl=600,
+        read_only=True,
     )
     assert same is not fs
     with ThreadPoolExecutor(4) as pool:
@@ -205,7 +209,7 @@ class Big:
 def big() -> Iterator[Big]:
     with StandIn() as server:
         run_id, file_id = server.routes.add_file(DATA)
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         yield Big(server, f"groups/group-1/runs/{run_id}/results/{file_id}", fs)
 
 
@@ -447,7 +451,11 @@ def test_the_handle_of_an_ended_run_is_never_asked_for_twice(
 ) -> None:
     run = there.world.run(there.runs[0])
     same = FlowFileSystem(
-        there.world.endpoint, there.world.token, timeout=fs._options.timeout, read_only=True
+        there.world.endpoint,
+        there.world.token,
+        timeout=fs._options.timeout,
+        ttl=600,
+        read_only=True,
     )
     for one in (fs, same, fs):
         one.cat(f"{run}/handle.json")
@@ -457,7 +465,9 @@ def test_the_handle_of_an_ended_run_is_never_asked_for_twice(
     outcomes = []
 
     def elsewhere() -> None:
-        mine = FlowFileSystem(there.world.endpoint, there.world.token, timeout=fs._options.timeout)
+        mine = FlowFileSystem(
+            there.world.endpoint, there.world.token, timeout=fs._options.timeout, ttl=600
+        )
         outcomes.append((mine is not fs, mine.cat(f"{run}/handle.json")))
 
     thread = threading.Thread(target=elsewhere)

@@ -652,7 +652,7 @@ def test_a_name_that_the_service_refuses_is_an_error(fs: FlowFileSystem, world: 
 def test_what_is_over_the_limit_is_refused_and_replaces_nothing(tmp_path: Path) -> None:
     with StandIn() as server:
         server.routes.max_upload = 1000
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         path = "groups/group-1/uploads/data.bin"
         fs.pipe(path, b"small")
         (tmp_path / "data").write_bytes(b"x" * 2000)
@@ -669,7 +669,7 @@ def test_what_is_over_the_limit_is_refused_and_replaces_nothing(tmp_path: Path) 
 
 def test_what_the_service_itself_replaced_is_not_deleted() -> None:
     with StandIn() as server:
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         path = "groups/group-1/uploads/data.csv"
         fs.pipe(path, b"1")
         server.on("POST", "/uploads/.*", Reply(201, server.routes.uploads[0]))
@@ -1059,7 +1059,7 @@ def test_an_active_run_cannot_be_deleted_nor_an_ended_one_canceled(any_world: Wo
 
 def test_a_token_that_was_logged_out_is_refused() -> None:
     with StandIn() as server:
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         fs.ls("groups/group-1")
         requests.post(
             f"{server.endpoint}/users/logout",
@@ -1080,7 +1080,7 @@ def test_a_start_whose_reply_is_lost_is_sent_once_and_says_that_a_run_may_have_s
     with StandIn() as server:
         server.routes.uploads.append({"id": "file-1", "name": "names.txt"})
         server.on("POST", "/groups/group-1/runs", Reply(reset=True))
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         with pytest.raises(UnclearStart, match="may have started") as caught:
             way(fs, "group-1", DOCUMENT)
         assert server.count("POST", "/groups/group-1/runs") == 1
@@ -1101,7 +1101,7 @@ def test_a_large_document_is_refused_by_its_full_url(fs: FlowFileSystem, world: 
 def test_a_file_that_breaks_off_while_it_is_read_names_its_full_url() -> None:
     with StandIn() as server:
         run_id, file_id = server.routes.add_file(b"x" * 2_000_000)
-        fs = FlowFileSystem(server.endpoint, server.routes.token, retries=0)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, retries=0, ttl=600)
         path = f"groups/group-1/runs/{run_id}/results/{file_id}"
         url = fs.unstrip_protocol(path)
         with fs.open(path) as file:

@@ -89,7 +89,7 @@ def test_runs_with_names_of_all_kinds_are_listed_under_them() -> None:
             run = server.routes.add_run("SUCCESS", files=[])
             del server.routes.runs[run["id"]]
             server.routes.runs[run_id] = {**run, "id": run_id}
-        fs = FlowFileSystem(server.endpoint, server.routes.token)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
         names = {path.rpartition("/")[2] for path in fs.ls("groups/group-1/runs", detail=False)}
         assert names == {"new", "%6Eew", "a%2Fb", "%2E%2E", "plain-1"}
         for name in names - {"new"}:

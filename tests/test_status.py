@@ -200,7 +200,7 @@ def test_a_request_is_counted_by_its_method_and_route(
 
 def test_every_attempt_is_counted_and_only_the_last_failure_is_kept() -> None:
     with StandIn() as server:
-        fs = FlowFileSystem(server.endpoint, server.routes.token, retries=2)
+        fs = FlowFileSystem(server.endpoint, server.routes.token, retries=2, ttl=600)
         server.on("GET", "/groups/group-1", Reply(503), Reply(503), None)
         fs.info("groups/group-1")
         figures = statistics(fs)["requests"]["GET groups:get"]

@@ -61,6 +61,8 @@ class World:
     def fs(self, **options: Any) -> FlowFileSystem:
         """Return a file system that knows nothing yet: no other has these options."""
         options.setdefault("timeout", 30 + next(_numbers) / 1000)
+        # However slow the machine is, nothing is asked for twice only because time has passed.
+        options.setdefault("ttl", 600)
         return FlowFileSystem(self.endpoint, options.pop("token", self.token), **options)
 
     def start(self, **arguments: Any) -> str:
