@@ -19,11 +19,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from mounted_group import MountedGroup
 from mounting import BINDINGS, mounted
 from support import Rest
 
 from flowfs.embedded import EmbeddedService
+
+# The same examples each time, so that what fails fails for everybody; FLOWFS_TEST_RANDOM=1 tries
+# others. No example fails because the machine has much else to do.
+settings.register_profile(
+    "flowfs",
+    derandomize=os.environ.get("FLOWFS_TEST_RANDOM") != "1",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("flowfs")
 
 _SERVICE_FIXTURES = {
     "service",

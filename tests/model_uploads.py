@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multipl
 from model_world import World
 from reference import Files, Outcome
 from sequences import STEPS, STORED_AS, flags, listed, names, on_descriptors, on_names, pieces
-from support import wait_until
+from support import PATIENCE, wait_until
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Uploads(RuleBasedStateMachine):
         if not set(STORED_AS).isdisjoint(expected.value):
             # While the last close sends a file, its name may become the stored one between the
             # two questions of a listing: then both are there, for a moment.
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE
             while not outcome.error and listed(outcome.value) != listed(expected.value):
                 if time.monotonic() > deadline:
                     break

@@ -355,13 +355,14 @@ class _Writer(_Worker):
 
 
 def _work(kind: str, number: int, world: _World, begin: Any, clock: Any, found: Any) -> None:
-    """Take steps until the time is up; what they found goes to the queue at the end."""
+    """Take each step once, and more until the time is up; what was found goes to the queue."""
     worker = (_Reader if kind == "reader" else _Writer)(number, world)
     findings = Findings()
     begin.wait()
     until = time.time() + world.seconds
-    while time.time() < until:
-        step = worker.random.choice(worker.steps())
+    first = worker.random.sample(worker.steps(), len(worker.steps()))
+    while first or time.time() < until:
+        step = first.pop() if first else worker.random.choice(worker.steps())
         name = f"{kind}: {step.__name__}"
         clock[number] = time.time()
         try:
@@ -489,7 +490,7 @@ def _workers(
     try:
         for worker in workers:
             worker.start()
-        begin.wait(60)
+        begin.wait(300)
         yield workers, clock, found
     finally:
         for worker in workers:
@@ -503,7 +504,8 @@ def _watch(
     """Take samples until all workers have told what they found, or should have."""
     total, told, begun = Findings(), 0, time.time()
     until = begun + seconds
-    while told < len(workers) and time.time() < until + _STEP_BOUND:
+    # On a slow machine even the first of all steps may last longer than that.
+    while told < len(workers) and time.time() < until + 5 * _STEP_BOUND:
         with contextlib.suppress(queue.Empty):
             part = found.get(timeout=_SAMPLE_EVERY)
             told += 1

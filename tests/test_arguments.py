@@ -194,7 +194,7 @@ def test_letters_are_dumped_as_they_are():
 
 
 @given(st.integers(1, 3000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_nesting_of_any_depth_is_parsed_and_dumped_or_refused(depth):
     try:
         dump(parse('{"a": ' + "[" * depth + "]" * depth + "}"))
@@ -206,7 +206,6 @@ def test_nesting_of_any_depth_is_parsed_and_dumped_or_refused(depth):
 
 
 @given(documents, blanks, blanks, st.booleans(), st.floats(0, 1))
-@settings(deadline=None)
 def test_a_document_is_complete_at_its_last_bracket_and_never_invalid_before(
     document, before, after, bom, cut
 ):
@@ -226,7 +225,6 @@ def test_a_document_is_complete_at_its_last_bracket_and_never_invalid_before(
 
 
 @given(documents, st.sampled_from([None, 1]))
-@settings(deadline=None)
 def test_a_document_written_in_lines_is_not_invalid_before_its_last(document, indent):
     whole = json.dumps(json.loads(document), indent=indent, separators=(" \n,", "\n : ")).encode()
     scanner = Scanner()
@@ -243,7 +241,6 @@ def parse_or_none(data):
 
 
 @given(st.binary(max_size=30) | documents, st.data())
-@settings(deadline=None)
 @example(b"{}{}", None)
 @example(b"[}", None)
 def test_the_end_is_the_same_however_the_bytes_are_split(document, data):
@@ -643,7 +640,7 @@ record_values = st.lists(
         st.tuples(records, record_values | sent),
     )
 )
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_what_the_service_accepts_is_accepted_and_what_is_refused_it_refuses(case):
     factory = pytest.importorskip("flowserv.model.parameter.factory")
     declaration, value = case

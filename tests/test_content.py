@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from standin import Asked, Reply, StandIn
 from support import wait_until
@@ -107,9 +107,7 @@ class TestReading:
         assert read == DATA
         assert ranges(server) == [None]
 
-    @settings(
-        max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=20)
     @given(
         st.lists(
             st.tuples(st.integers(0, 400_000), st.integers(0, 200_000)), min_size=1, max_size=8
@@ -1030,9 +1028,7 @@ class TestSharing:
         second.close()
         assert kept._fetches == []
 
-    @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=25)
     @given(
         parts=st.lists(
             st.tuples(st.integers(0, 3_000_000), st.integers(0, 300_000)), min_size=1, max_size=12

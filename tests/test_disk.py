@@ -682,7 +682,10 @@ class TestRoom:
             for number in range(3)
         ]
         assert [one.wait() for one in started] == [0, 0, 0]
-        assert bound // 2 < used(tmp_path) <= bound
+        # Each may have written 64 KiB before it counts them, and be about to write what it has
+        # counted when another sets the count to what is there.
+        slack = 3 * ((1 << 16) + 100_352)
+        assert bound // 2 < used(tmp_path) <= bound + slack
 
     def test_the_least_recently_used_goes_first_and_what_is_open_stays(
         self, tmp_path: Path

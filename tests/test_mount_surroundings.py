@@ -222,7 +222,8 @@ def test_where_warnings_are_errors_a_mount_in_use_is_out_of_sight_all_the_same(
     with subprocess.Popen(["sleep", "60"], cwd=directory) as inside:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")
+                # Not what is left of other tests, which may be collected just now.
+                warnings.simplefilter("error", UserWarning)
                 with pytest.raises(UserWarning, match=r"is in use by sleep"):
                     mount.unmount()
             assert not is_mounted(directory)
@@ -264,7 +265,7 @@ def test_a_program_that_is_killed_while_it_mounts_leaves_no_mount_though_a_fork_
         "mounting.start()\n"
         "sys.stdin.readline()\n"
         "os.fork()\n"
-        "print('forked', flush=True)\n"
+        "os.write(1, b'forked\\n')\n"  # as a whole, by both
         "time.sleep(100)\n"
     )
     with StandIn() as standin:
