@@ -218,7 +218,7 @@ class ResultsGroup:
         self.rest.close()
 
     def _running(self) -> dict[str, Any]:
-        run_id = self.rest.start(self.id, {"sleeptime": 600})
+        run_id = self.rest.start(self.id, {"sleeptime": 6000})
         return wait_until(
             lambda: handle if (handle := self.rest.run(run_id))["state"] == "RUNNING" else None,
             30,

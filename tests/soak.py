@@ -328,7 +328,7 @@ class _Writer(_Worker):
     def cancel(self) -> None:
         name = self._new_name()
         (self.group / "uploads" / name).write_text("Nobody\n")
-        run = self._start(names=name, sleeptime=600)
+        run = self._start(names=name, sleeptime=6000)
         try:
             shutil.rmtree(run)
         except OSError as error:

@@ -74,7 +74,7 @@ def started(service: EmbeddedService, rest: Rest) -> str:
     """A run that goes on until it is stopped, with its processes at work."""
     group = service.groups["hello"]
     names = {"fileId": rest.upload(group, sample("hello"))}
-    run_id = rest.start(group, {"names": names, "sleeptime": 600})
+    run_id = rest.start(group, {"names": names, "sleeptime": 6000})
     wait_until(lambda: len(processes_of(service, run_id)) >= 2, 20, "processes of the run")
     return run_id
 

@@ -295,6 +295,14 @@ def server() -> Iterator[StandIn]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of who is followed: nobody is lost because the machine stood still."""
+    clock = Clock()
+    monkeypatch.setattr("flowfs.filesystem.ahead.time", clock)
+    return clock
+
+
 class TestHandles:
     def test_one_run_and_runs_here_and_there_fetch_nothing_else(self, server: StandIn) -> None:
         group = Group(server)
@@ -516,10 +524,8 @@ class TestSizes:
         assert (group.asked(), group.asked(FILE)) == (30, 30)
 
     def test_who_stays_long_in_a_run_of_many_is_followed_there(
-        self, server: StandIn, monkeypatch: pytest.MonkeyPatch
+        self, server: StandIn, clock: Clock
     ) -> None:
-        clock = Clock()
-        monkeypatch.setattr("flowfs.filesystem.ahead.time", clock)
         names = [f"{number:04}" for number in range(40)]
         server.routes.add_run(files=[{"id": name, "name": name} for name in names])
         server.routes.files.update(dict.fromkeys(names, b"data"))

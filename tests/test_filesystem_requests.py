@@ -538,7 +538,7 @@ def test_ones_own_changes_are_seen_at_once(there: Ended) -> None:
     before = fs.ls(runs, detail=False)
     files = fs.ls(uploads, detail=False)
     fs.ls(world.group)
-    run_id = fs.start_run(world.group_id, {"names": world.upload, "sleeptime": 600})["id"]
+    run_id = fs.start_run(world.group_id, {"names": world.upload, "sleeptime": 6000})["id"]
     run = f"{runs}/{run_id}"
     assert fs.ls(runs, detail=False) == [*before, run]
     assert fs.info(f"{world.group}/latest")["target"] == run

@@ -92,7 +92,7 @@ def settled(service: EmbeddedService, mount: Path) -> Iterator[Run]:
 @pytest.fixture
 def active(rest: Rest, group_id: str, group: Path) -> Iterator[Run]:
     """A run that goes on until the test has ended."""
-    started = Run(rest, group_id, group, sleeptime=600)
+    started = Run(rest, group_id, group, sleeptime=6000)
     wait_until(lambda: rest.run(started.id)["state"] == "RUNNING", 10, "the run to begin")
     yield started
     rest.request("PUT", f"runs/{started.id}", json={})

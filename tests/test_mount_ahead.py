@@ -23,7 +23,7 @@ SIZES = {"runs:download:file": RUNS * RESULTS}
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    with Wire(runs=RUNS, results=RESULTS, size=100, latency=0.01) as wire:
+    with Wire(runs=RUNS, results=RESULTS, size=100, latency=0.05) as wire:
         yield wire
 
 

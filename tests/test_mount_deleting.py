@@ -174,7 +174,7 @@ def ended(group: MountedGroup) -> str:
 
 @pytest.fixture
 def active(group: MountedGroup) -> Iterator[str]:
-    run_id = group.started(sleeptime=600)
+    run_id = group.started(sleeptime=6000)
     wait_until(lambda: group.rest.run(run_id)["state"] == "RUNNING", 30, "the run to begin")
     yield run_id
     group.rest.request("PUT", f"runs/{run_id}", json={})

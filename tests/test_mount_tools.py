@@ -279,7 +279,7 @@ def test_tail_reads_the_end(shown: Place) -> None:
 
 @tool("tail -f", "tail")
 def test_tail_f_shows_what_was_there_and_no_news(desk: Place) -> None:
-    run = desk.rest.start(desk.id, {"sleeptime": 600})
+    run = desk.rest.start(desk.id, {"sleeptime": 6000})
     handle = desk.path / "runs" / run / "handle.json"
     wait_until(lambda: desk.exists(handle), 5, "the mount to know the run")
     with subprocess.Popen(

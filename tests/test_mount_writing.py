@@ -71,7 +71,7 @@ def group(service: EmbeddedService, rest: Rest, mount: tuple[Path, Path]) -> Mou
 
 @pytest.fixture
 def active(group: MountedGroup) -> Iterator[str]:
-    run_id = group.started(sleeptime=600)
+    run_id = group.started(sleeptime=6000)
     wait_until(lambda: group.rest.run(run_id)["state"] == "RUNNING", 30, "the run to begin")
     group.mark()
     yield run_id

@@ -17,7 +17,7 @@ import requests
 import wire
 from wire import Wire
 
-LATENCY = 0.3
+LATENCY = 2.0
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ class World:
 
     def active(self) -> str:
         """Start a run that goes on until it is canceled; wait until it is RUNNING."""
-        run_id = self.start(sleeptime=600)
+        run_id = self.start(sleeptime=6000)
         wait_until(lambda: self.rest.run(run_id)["state"] == "RUNNING", 30, "a run that runs")
         return run_id
 
