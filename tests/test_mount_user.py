@@ -38,7 +38,7 @@ def test_an_ordinary_user_mounts_works_and_unmounts(
         stat -c '%U %a' mnt mnt/groups/{group}/runs/new
         upload=mnt/groups/{group}/uploads/{library}.txt
         echo text > $upload && cat $upload
-        flowfs mount --list | grep "$PWD/mnt" | grep -o serving
+        until flowfs mount --list | grep "$PWD/mnt" | grep -o serving; do sleep 0.1; done
         pid=$(flowfs mount --list --json | grep -A 2 "$PWD/mnt" | grep -o '"pid": [0-9]*')
         (cd mnt && flowfs umount "$OLDPWD/mnt")
         flowfs umount mnt && trap 'rmdir mnt' EXIT && echo ended
