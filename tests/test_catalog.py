@@ -356,6 +356,29 @@ class TestRuns:
         assert server.count("GET", "/runs/.*") == server.count("GET", RUNS) == 0
         assert server.count("GET", "/groups/[^/]*") == 3
 
+    def test_a_run_whose_handle_has_just_come_needs_no_listing_to_be_there(
+        self, server: StandIn, known: Catalog, clock: Clock, group: str
+    ) -> None:
+        runs = [server.routes.add_run()["id"] for _ in range(100)]
+        known.group(group)
+        begun = clock.now
+        for run in runs:
+            known.fetch_run_ahead(group, run)
+            clock.now += TTL / 40
+            assert known.run_record(group, run).state == "SUCCESS"
+            assert known.run(group, run)["id"] == run
+        assert clock.now - begun > 2 * TTL
+        assert server.count("GET", "/groups/[^/]*") == 1
+        assert server.count("GET", RUNS) == 0
+        # When that was too long ago, one listing tells of all of them; who has gone, has gone.
+        clock.now += TTL + 0.1
+        del server.routes.runs[runs[7]]
+        with pytest.raises(NotFound):
+            known.run_record(group, runs[7])
+        for run in (runs[6], runs[8]):
+            assert known.run_record(group, run).id == run
+        assert server.count("GET", RUNS) == 1
+
     def test_who_asks_after_one_run_now_and_then_is_answered_by_that_run(
         self, server: StandIn, known: Catalog, clock: Clock, group: str
     ) -> None:

@@ -222,6 +222,7 @@ class RunCatalog:
     def record(self, group_id: str, run_id: str, renew: Callable[[str], None]) -> RunRecord:
         """Return what a listing tells of a run: no request where a good listing has it.
 
+        Nor where its handle came within `ttl`: it is there, and if it has ended, all is known.
         Whoever asks after one run after the other has a listing that is too old asked for
         anew, once for all of them; who asks after one, for that one.
 
@@ -234,6 +235,8 @@ class RunCatalog:
         """
         walks = self._walks(group_id, run_id)
         runs = self._listings.peek(group_id)
+        if runs is None and (handle := self._lately_seen(group_id, run_id)) is not None:
+            return RunRecord.of(handle)
         if runs is None and walks and self._ttl > 0:  # else it would be good for nobody
             known = self._listings.peek(group_id, any_age=True)
             if known is not None and run_id in known:
@@ -247,6 +250,15 @@ class RunCatalog:
             return record
         return RunRecord.of(self.get(group_id, run_id))
 
+    def _lately_seen(self, group_id: str, run_id: str) -> dict[str, Any] | None:
+        """Return the handle of a run that has ended, and was seen to exist within `ttl`."""
+        if self._seen.get(run_id, float("-inf")) + self._ttl <= time.monotonic():
+            return None
+        handle = self._handles.peek(run_id)
+        if handle is None or not _has_ended(handle) or handle.get("groupId") != group_id:
+            return None
+        return handle
+
     def _walks(self, group_id: str, run_id: str) -> bool:
         """Tell whether runs of a group are asked after, one after the other."""
         now = time.monotonic()
@@ -255,6 +267,10 @@ class RunCatalog:
         walks = now < at + _MOMENT and (walks or run_id != last)
         self._asked_after[group_id] = (run_id, now, walks)
         return walks
+
+    def good_listing(self, group_id: str) -> Listing | None:
+        """Return the runs of a group as listed, if that is still good; never asks."""
+        return self._listings.peek(group_id)
 
     def known_listing(self, group_id: str) -> Listing | None:
         """Return the runs of a group as last listed, however long ago; never asks."""
