@@ -11,7 +11,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from support import Rest, wait_until
 
 from flowfs.embedded import EmbeddedService
 
-__all__ = ["RESULTS", "ResultsGroup", "results_group"]
+__all__ = ["RESULTS", "ResultsGroup", "add_workflow", "results_group"]
 
 #: The names that the workflow gives its results, in its order.
 RESULTS = (
@@ -103,18 +103,35 @@ with service(user_id=None) as api:
 """
 
 
-def _add_workflow(service: EmbeddedService) -> str:
-    """Put the workflow into a service, and return its id."""
+def add_workflow(
+    service: EmbeddedService,
+    results: Sequence[str] = RESULTS,
+    script: str = _SCRIPT,
+    name: str = "results",
+) -> str:
+    """Put a workflow into a service, and return its id.
+
+    Parameters
+    ----------
+    service : EmbeddedService
+        Which.
+    results : sequence of str
+        What the workflow calls its results.
+    script : str
+        Python that makes them.
+    name : str
+        Of the workflow.
+    """
     with TemporaryDirectory() as place:
         source = Path(place)
-        (source / "make.py").write_text(_SCRIPT)
-        files = "".join(f"\n      - {name!r}" for name in RESULTS)
+        (source / "make.py").write_text(script)
+        files = "".join(f"\n      - {result!r}" for result in results)
         # Only what has a title is shown.
-        titles = "".join(f"\n  - source: {name!r}\n    title: {name!r}" for name in RESULTS)
+        titles = "".join(f"\n  - source: {one!r}\n    title: {one!r}" for one in results)
         specification = _SPECIFICATION.replace("FILES", files).replace("TITLES", titles)
         (source / "workflow.yaml").write_text(specification.lstrip(), "utf-8")
         (source / "flowserv.yaml").write_text(
-            "name: results\nspecfile: workflow.yaml\nfiles:\n  - source: make.py\n"
+            f"name: {name}\nspecfile: workflow.yaml\nfiles:\n  - source: make.py\n"
         )
         environment = {
             **os.environ,
@@ -166,7 +183,7 @@ class ResultsGroup:
 
     def __init__(self, service: EmbeddedService) -> None:
         self.service, self.rest = service, Rest(service)
-        self.workflow_id = _add_workflow(service)
+        self.workflow_id = add_workflow(service)
         self.id = self.new_group()
         self.done = self.succeeded()
         self.failed = self.rest.ended(self.rest.start(self.id, {"fail": True}))

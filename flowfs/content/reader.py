@@ -167,6 +167,10 @@ class Reader(PlacedFile):
 
     def _opened(self, end: int | None) -> Body | None:
         position = self._position
+        come = self._store.bring(self._source) if position == 0 and end is None else None
+        if come is not None:
+            self._block, self._block_at = come, 0
+            return None
         since = time.monotonic()
         body = self._body = self._store.fetch(self._source, position, end)
         self._pace.began(since)

@@ -84,7 +84,8 @@ class SharedReader(PlacedFile):
     def _open(self) -> None:
         """Open it for all: who begins at the front has the size along with the bytes."""
         body = None
-        if self._position == 0 and self._store.known_size(self._source) is None:
+        front = self._position == 0 and self._store.known_size(self._source) is None
+        if front and self._store.bring(self._source) is None:
             body = self._store.fetch(self._source, 0)
             if self._store.take_small(self._source, body) is not None:
                 body = None

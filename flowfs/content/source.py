@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flowfs.content.packs import Pack
 from flowfs.service.body import Body
 
 __all__ = ["Source"]
@@ -25,8 +26,14 @@ class Source:
     whole : bool
         Whether it must come in one reply and be kept: the service makes it anew for each
         request, and no two are alike (archives).
+    pack : Pack, optional
+        An archive that it is in, with others.
+    name : str
+        The service's name for it, where it is in one.
     """
 
     key: tuple[str, ...]
     fetch: Callable[[str | None], Body] = field(compare=False, repr=False)
     whole: bool = False
+    pack: Pack | None = field(default=None, compare=False, repr=False)
+    name: str = field(default="", compare=False, repr=False)

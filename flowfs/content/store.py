@@ -6,19 +6,21 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from flowfs.content.packs import SMALL, Packs
 from flowfs.content.room import Room, Scratch
 from flowfs.content.shelf import Shelf
 from flowfs.content.source import Source
 from flowfs.content.spool import Spool
 from flowfs.disk import CachedFile, Disk
 from flowfs.errors import BadReply, FlowError, NotFound, again, failure
+from flowfs.service.asking import waiting
 from flowfs.service.body import Body
 from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
 
 __all__ = ["Store"]
 
-_SMALL = 1 << 16  # bytes; what a question for the size brings along
+_SMALL = SMALL  # what a question for the size brings along
 _SMALL_BOUND = 1 << 25  # bytes of small files kept
 _SIZES_BOUND = 200_000
 
@@ -54,12 +56,15 @@ class Store:
         As given.
     shelf : Shelf
         What is kept in temporary files.
+    packs : Packs
+        Has many small files of a run come at once, where that is cheaper.
     """
 
     def __init__(self, room: Room | None = None, disk: Disk | None = None) -> None:
         self.room = room or Room()
         self.disk = disk
         self.shelf = Shelf(self.room)
+        self.packs = Packs(self._held, self._keep_whole)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
@@ -127,9 +132,15 @@ class Store:
             self._asking.ahead(source.key, lambda: self._ask_size(source))
 
     def _ask_size(self, source: Source) -> int:
+        waited = self.packs.bring(source)
+        known = None if waited is None else self.known_size(source)
+        if known is not None:
+            return known
         self._size_usage.misses += 1
-        # HEAD costs the service as much as GET; a range costs less, and has use.
-        with source.fetch(f"bytes=0-{_SMALL - 1}") as body:
+        with waiting(waited or 0.0):
+            # HEAD costs the service as much as GET; a range costs less, and has use.
+            body = self.packs.ask(source, f"bytes=0-{_SMALL - 1}")
+        with body:
             if body.total is None:
                 raise failure(BadReply, "the service does not say how large it is", body.name)
             # First the bytes: who knows the size may look for them.
@@ -171,6 +182,23 @@ class Store:
                 if data is not None:
                     self._note(source, data)
         return data
+
+    def bring(self, source: Source) -> bytes | None:
+        """Return all of a small file that has come with others; None: it is to be asked for.
+
+        To be called before a file is asked for from its front to its end; see
+        :meth:`Packs.bring`.
+        """
+        return None if self.packs.bring(source) is None else self.small(source)
+
+    def _held(self, key: tuple[str, ...]) -> bytes | int | None:
+        data = self._small.get(key)
+        return self._sizes.get(key) if data is None else data
+
+    def _keep_whole(self, source: Source, data: bytes) -> None:
+        if len(data) <= _SMALL:
+            self._keep(source, data)
+        self.learn_size(source, len(data))
 
     def take_small(self, source: Source, body: Body) -> bytes | None:
         """Read all of a small file and keep it; None, and nothing read, if it is not small."""
@@ -221,6 +249,8 @@ class Store:
             finally:
                 self.release(source, spool)
         data = self.small(source)
+        if data is None and start == 0 and end is None:
+            data = self.bring(source)
         if data is not None:
             return data[start:end]
         if end is not None and end <= start:
@@ -265,7 +295,7 @@ class Store:
         ranged = start > 0 or end is not None
         value = f"bytes={start}-{'' if end is None else end - 1}" if ranged else None
         try:
-            body = source.fetch(value)
+            body = source.fetch(value) if ranged else self.packs.ask(source, value)
         except NotFound:
             self.forget(source)
             raise
@@ -289,6 +319,7 @@ class Store:
     def gone(self, key: tuple[str, ...]) -> None:
         """Drop what is kept on disk of something that is gone, and of all that belongs to it."""
         self.shelf.forget(key)
+        self.packs.forget(key)
         if self.disk is not None:
             self.disk.forget(key)
 

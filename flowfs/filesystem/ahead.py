@@ -200,7 +200,9 @@ class Ahead:
 
     def _add_files(self, walk: Walk, stop: Stop, records: list[FileRecord]) -> None:
         service = self._catalog.service
-        sources = [source_in_run(service, stop.run_id, record.id) for record in records]
+        handle = self._catalog.known_run(stop.run_id, any_age=True)
+        facts = None if handle is None else self._facts.of(handle)
+        sources = [source_in_run(service, stop.run_id, record, facts) for record in records]
         self._errands.add(
             *[
                 partial(self._do, walk, stop, partial(self._content.fetch_ahead, source))

@@ -6,12 +6,17 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import stringify_path, tokenize
 
+from flowfs import tree
+from flowfs.content import FEWEST
 from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
 from flowfs.filesystem.shared import Options, shared_for
 from flowfs.filesystem.transaction import FlowTransaction
@@ -25,6 +30,7 @@ __all__ = ["BoundFileSystem", "one_operation"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_IN_RUN = re.compile("/(?:results|outputs)/")
 _LONGEST = 1e9  # seconds; of much more no socket and no lock can be told
 
 
@@ -96,6 +102,7 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         cert: str | tuple[str, str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_size: int = 4 << 30,
+        archives: bool = True,
         url_endpoint: str | None = None,
         **storage_options: Any,
     ) -> None:
@@ -111,6 +118,7 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
             cert=tuple(cert) if isinstance(cert, list) else cert,
             cache_dir=_directory(cache_dir),
             cache_size=_count("cache_size", cache_size),
+            archives=bool(archives),
         )
         # fsspec reads FSSPEC_FLOW_TOKEN through JSON: a token of digits arrives as a number.
         given = None if token is None else str(token)
@@ -194,6 +202,24 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _resolve(self, path: Any) -> Node:
         return self.entries.resolve(self._strip_protocol(path))
+
+    def _together(self, paths: Sequence[str]) -> AbstractContextManager[None]:
+        """Say that all of some files will be asked for within the ``with`` block.
+
+        Where they are many of one run, they may come as its archive. No request but what the
+        first of them would cost as well.
+        """
+        if len(paths) < FEWEST:
+            return contextlib.nullcontext()
+        counts: dict[tuple[str, ...], int] = {}
+        below = Counter(_IN_RUN.split(str(path), maxsplit=1)[0] for path in paths)
+        for path, count in below.items():
+            if count >= FEWEST:
+                with contextlib.suppress(OSError, ValueError):  # each path will tell for itself
+                    node = self.entries.follow(self._resolve(path))
+                    if node.kind is tree.RUN:
+                        counts["run", self.entries.run_id(node)] = count
+        return self.content.packs.expecting(counts)
 
     def _changing(self, path: str) -> None:
         if self.read_only:

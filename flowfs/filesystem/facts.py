@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from flowfs.catalog import FileRecord, run_files, timestamp
+from flowfs.content import Pack
 from flowfs.filesystem.times import Times
 
 __all__ = ["KeptFacts", "RunFacts"]
@@ -30,11 +31,14 @@ class RunFacts:
         The same: for another one, even of this run, there are other facts.
     sizes : dict of str to int
         Bytes of files that are made of the handle, by kind, as far as they were made.
+    pack : Pack or None
+        What is in the run's archive, once somebody has worked it out.
     """
 
     def __init__(self, handle: Mapping[str, Any]) -> None:
         self.handle = handle
         self.sizes: dict[str, int] = {}
+        self.pack: Pack | None = None
 
     @cached_property
     def files(self) -> list[FileRecord]:

@@ -249,7 +249,10 @@ class Looking(BoundFileSystem):
             )
             if not detail:
                 return found
-            entries = map_all(lambda p: self.entries.entry(self._resolve(p)), found, self._workers)
+            with self._together(found):
+                entries = map_all(
+                    lambda p: self.entries.entry(self._resolve(p)), found, self._workers
+                )
         return {
             p: result_of(entry)
             for p, entry in zip(found, entries, strict=True)
@@ -296,7 +299,8 @@ class Looking(BoundFileSystem):
         """
         found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
         unknown = [p for p, entry in found.items() if entry["size"] is None]
-        asked = map_all(lambda p: self.info(p)["size"], unknown, self._workers)
+        with self._together(unknown):
+            asked = map_all(lambda p: self.info(p)["size"], unknown, self._workers)
         sizes = {p: entry["size"] for p, entry in found.items()}
         Failures.check_all(asked)
         sizes |= dict(zip(unknown, asked, strict=True))
@@ -314,7 +318,8 @@ class Looking(BoundFileSystem):
         FlowError
             The first in the order of the paths; ``others`` has what else went wrong.
         """
-        asked = map_all(lambda p: self.info(p)["size"], paths, self._workers)
+        with self._together(paths):
+            asked = map_all(lambda p: self.info(p)["size"], paths, self._workers)
         Failures.check_all(asked)
         return results_of(asked)
 

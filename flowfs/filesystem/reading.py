@@ -145,7 +145,8 @@ class Reading(BoundFileSystem):
         single = isinstance(path, (str, os.PathLike)) and not recursive
         if single and paths == [self._strip_protocol(path)]:
             return self.cat_file(paths[0], **kwargs)
-        outcomes = map_all(lambda p: self.cat_file(p, **kwargs), paths, self._workers)
+        with self._together(paths):
+            outcomes = map_all(lambda p: self.cat_file(p, **kwargs), paths, self._workers)
         if on_error == "raise":
             Failures.check_all(outcomes)
         return {
@@ -189,11 +190,12 @@ class Reading(BoundFileSystem):
             raise ValueError("paths, starts and ends must be of one length")
         parts = list(zip(paths, starts, ends, strict=True))
         spans = _spans(parts, max_gap)
-        fetched = map_all(
-            lambda span: self.cat_file(span.path, span.start, span.end, **kwargs),
-            spans,
-            self._workers,
-        )
+        with self._together([s.path for s in spans if not s.start and s.end is None]):
+            fetched = map_all(
+                lambda span: self.cat_file(span.path, span.start, span.end, **kwargs),
+                spans,
+                self._workers,
+            )
         outcomes: list[Any] = [None] * count
         for span, outcome in zip(spans, fetched, strict=True):
             for number in span.parts:
@@ -243,7 +245,8 @@ class Reading(BoundFileSystem):
         plan = Plan(self)
         AbstractFileSystem.get(plan, rpath, lpath, recursive, maxdepth=maxdepth, **kwargs)
         callback = Callback.as_callback(callback)
-        copy_all(self.get_file, plan.pairs, self._workers, callback, **kwargs)
+        with self._together([path for path, _ in plan.pairs]):
+            copy_all(self.get_file, plan.pairs, self._workers, callback, **kwargs)
 
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any

@@ -32,6 +32,7 @@ class Options:
     cert: str | tuple[str, str] | None
     cache_dir: str | None
     cache_size: int
+    archives: bool
 
 
 class Shared:
@@ -56,6 +57,7 @@ class Shared:
             # What it has learned last is written when nobody needs it any more.
             weakref.finalize(self, disk.close)
         self.content = Content(room, disk)
+        self.content.packs.on = options.archives
         # The keys of sources begin as the catalog names what has gone.
         self.catalog = Catalog(self.service, options.ttl, self.content.gone, disk)
         self.entries = Entries(self.catalog, self.content, options.max_connections)

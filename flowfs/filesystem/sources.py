@@ -8,8 +8,9 @@ from typing import ClassVar
 from flowfs import arguments as documents
 from flowfs import tree
 from flowfs.catalog import FileRecord, RunRecord
-from flowfs.content import Source
+from flowfs.content import FEWEST, Pack, Source
 from flowfs.errors import IsADirectory, NotFound, failure
+from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.places import Places
 from flowfs.filesystem.rendering import (
     group_json,
@@ -19,17 +20,56 @@ from flowfs.filesystem.rendering import (
 )
 from flowfs.pool import map_all, results_of
 from flowfs.service import FlowService
+from flowfs.service.asking import ahead, waited, waiting
+from flowfs.service.body import Body
 from flowfs.tree import Kind, Node
 
 __all__ = ["Sources", "source_in_run"]
 
 
-def source_in_run(service: FlowService, run_id: str, file_id: str) -> Source:
-    """Return where the bytes of a run's result file come from."""
+def source_in_run(
+    service: FlowService, run_id: str, record: FileRecord, facts: RunFacts | None = None
+) -> Source:
+    """Return where the bytes of a run's result file come from.
+
+    Parameters
+    ----------
+    service : FlowService
+        Whom to ask.
+    run_id : str
+        The run.
+    record : FileRecord
+        Which of its files.
+    facts : RunFacts, optional
+        What the run's handle says: which others are in the archive with it.
+    """
+    file_id = record.id
     return Source(
         ("run", run_id, file_id),
         lambda range: service.runs.get_result_file(run_id, file_id, range=range),
+        pack=None if facts is None else _pack(service, run_id, facts),
+        name=record.stored,
     )
+
+
+def _pack(service: FlowService, run_id: str, facts: RunFacts) -> Pack | None:
+    """Return what is in a run's archive; None for a few files, where nobody wants to know."""
+    if facts.pack is None and len(facts.files) >= FEWEST:
+        files, session = facts.files, service.session
+
+        def open(seconds: float) -> Body:
+            with ahead(), waiting(session.timeout - waited() - seconds):
+                return service.runs.get_result_archive(run_id)
+
+        facts.pack = Pack(
+            ("run", run_id),
+            [record.stored for record in files],
+            lambda: [source_in_run(service, run_id, record) for record in files],
+            open,
+            lambda: session.statistics.shortest,
+            session.timeout,
+        )
+    return facts.pack
 
 
 class Sources(Places):
@@ -68,7 +108,10 @@ class Sources(Places):
                 lambda range: service.uploads.get_file(group_id, file_id, range=range),
             )
         if "run" in node.names:
-            return source_in_run(service, self.run_id(node), file_id)
+            run_id = self.run_id(node)
+            handle = self.catalog.known_run(run_id, any_age=True)
+            facts = None if handle is None else self._facts_of(handle)
+            return source_in_run(service, run_id, record, facts)
         workflow_id = self._id(node, "workflow")
         return Source(
             ("workflow", workflow_id, file_id),

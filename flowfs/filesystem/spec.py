@@ -53,6 +53,9 @@ class FlowFileSystem(Changing):
         Bytes kept on disk in all, in `cache_dir` by all processes together; 4 GiB by default.
         The archive that is read now is always kept, whatever its size; results that are
         larger are streamed.
+    archives : bool
+        Whether the archive of a run is asked for in place of many small files, where that is
+        cheaper. Without it each file is a request.
     url_endpoint : str, optional
         The service that a URL names; given by fsspec. One that differs from `endpoint` is a
         ValueError.

@@ -110,10 +110,13 @@ class Statistics:
     ----------
     since : float
         When counting began, in seconds since the epoch.
+    shortest : float
+        Seconds that the shortest request took which did not fail; infinite before any.
     """
 
     def __init__(self) -> None:
         self.since = time.time()
+        self.shortest = float("inf")
         self._lock = threading.Lock()
         self._kinds: dict[str, _Kind] = {}
 
@@ -136,6 +139,8 @@ class Statistics:
             entry.latencies.add(seconds)
             entry.sent += sent
             entry.failures += failed
+            if not failed:
+                self.shortest = min(self.shortest, seconds)
 
     def received(self, kind: str, size: int) -> None:
         """Count bytes of a reply's body."""
