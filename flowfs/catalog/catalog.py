@@ -145,6 +145,27 @@ class Catalog:
         uploads = self._uploads.known(group_id)
         return None if runs is None or uploads is None else (runs, uploads)
 
+    def good_runs(self, group_id: str) -> Listing | None:
+        """Return the runs of a group as listed, if that is still good; never asks."""
+        return self._runs.good_listing(group_id)
+
+    @property
+    def changes_of_runs(self) -> int:
+        """How often what was listed of runs turned out to be outdated, by a change made here."""
+        return self._runs.drops
+
+    @property
+    def changes(self) -> int:
+        """How often something that was known of runs was dropped, since it changed or has gone."""
+        return self._runs.changes
+
+    def run_there_until(self, run_id: str) -> float | None:
+        """Return until when an ended run is taken to be there without a look; never asks.
+
+        Seconds as :func:`time.monotonic` has them; None if it can still change, or is not known.
+        """
+        return self._runs.there_until(run_id)
+
     def known_runs(self, group_id: str) -> Listing | None:
         """Return the runs of a group as last listed, however long ago; never asks."""
         return self._runs.known_listing(group_id)

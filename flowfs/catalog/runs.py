@@ -259,6 +259,17 @@ class RunCatalog:
             return None
         return handle
 
+    def there_until(self, run_id: str) -> float | None:
+        """Return until when a run is taken to be there without a look (monotonic seconds).
+
+        None if it can still change, or is not known. Never asks.
+        """
+        seen = self._seen.get(run_id)
+        handle = None if seen is None else self._handles.peek(run_id)
+        if seen is None or handle is None or not _has_ended(handle):
+            return None
+        return seen + self._ttl
+
     def _walks(self, group_id: str, run_id: str) -> bool:
         """Tell whether runs of a group are asked after, one after the other."""
         now = time.monotonic()
@@ -336,6 +347,11 @@ class RunCatalog:
     def drops(self) -> int:
         """How often listings were dropped: what was asked for before the last is outdated."""
         return self._listings.drops
+
+    @property
+    def changes(self) -> int:
+        """How often a listing or a run was dropped: by changes made here, or noticed."""
+        return self._listings.drops + self._handles.drops
 
     def usage(self) -> dict[str, tuple[Usage, int]]:
         """Return how each cache did, and how much it holds, by what is in it."""

@@ -43,7 +43,7 @@ _IDLE_THREADS = 10
 # of them are made at once.
 _LARGE = 1000
 _PART = 512
-_ATTRIBUTES = b"user.flowfs."  # what extended attributes begin with
+_ATTRIBUTES = b"user."  # what extended attributes begin with that there can be
 _SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
@@ -182,9 +182,10 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
             return got
 
         def getxattr(self, path: bytes, name: bytes, *rest: Any) -> int:
-            # ls -l asks for three that nothing here has, of each file.
+            # ls -l asks each file for three that nothing here has; told that there are none of
+            # the kind, it asks no more.
             if not name.startswith(_ATTRIBUTES):
-                return -errno.ENODATA
+                return -errno.EOPNOTSUPP
             return int(super().getxattr(path, name, *rest))
 
         def _list(
@@ -286,16 +287,24 @@ class _Stat:
         self._pack = struct.Struct(f"{form}{self._size - at}x").pack
         self._values = operator.itemgetter(*self._NUMBERS, *self._TIMES)
         self._order = operator.itemgetter(*[which for _, _, which in sorted(members)])
+        self._last: tuple[Mapping[str, int], bytes] = {}, b""
 
     def write(self, buffer: Any, told: Mapping[str, int]) -> None:
-        """Write all of it; times are in nanoseconds."""
+        """Write all of it; times are in nanoseconds. What is told stays as it is."""
+        last, packed = self._last
+        if last is not told:  # as it is where the kernel asks for the same once more
+            packed = self._packed(told)
+            self._last = told, packed
+        ctypes.memmove(buffer, packed, self._size)
+
+    def _packed(self, told: Mapping[str, int]) -> bytes:
         *numbers, accessed, modified, changed = self._values(told)
         seconds = (
             *divmod(accessed, _SECOND),
             *divmod(modified, _SECOND),
             *divmod(changed, _SECOND),
         )
-        ctypes.memmove(buffer, self._pack(*self._order((*numbers, *seconds))), self._size)
+        return self._pack(*self._order((*numbers, *seconds)))
 
 
 class _Called:

@@ -22,7 +22,8 @@ __all__ = ["Looking"]
 _SPACE = 1 << 28  # blocks that df shows: the service does not say what it has room for
 _TRIES = 5  # for a listing while files are being sent
 _BLOCK = 4096  # bytes
-_PREFIX = "user.flowfs."
+_USER = "user."
+_PREFIX = f"{_USER}flowfs."
 _ATTRIBUTES = ("state", "id", "url", "title", "caption", "output", "stored")
 _LONGEST = 1 << 16  # bytes; Linux takes no longer value of an attribute
 
@@ -40,6 +41,11 @@ class Looking(Served):
         """Return what stat tells. Asks for a size once; never for that of an archive."""
         if path is None:
             return self._of_removed(self._handles.get(fi.fh))
+        if not self._deletions.any:
+            known = self._shown.about(path) or self._told.about(path)
+            if known is not None:
+                return known
+        changes = self._told.changes
         node = self._visible(path)
         if node.kind is tree.UPLOAD:
             with self._bounded(node.path):
@@ -59,7 +65,9 @@ class Looking(Served):
             if not opened:
                 raise
             return self._of_removed(opened[-1])
-        return self._attributes.of(node, entry, self._handles.size(node.path))
+        told = self._attributes.of(node, entry, self._handles.size(node.path))
+        self._told.keep(path, node, told, changes)
+        return told
 
     def _of_removed(self, handle: Handle) -> dict[str, int]:
         entry = {"type": "file", "size": handle.size or 0}
@@ -72,6 +80,8 @@ class Looking(Served):
         above = self._place(posixpath.dirname(path or "/"))
         self._entries.ahead.looked(node)
         children, new = self._children(node)
+        if node.kind is tree.RUNS:
+            self._shown.read("" if path == "/" else path or "", node, self._entries.group_id(node))
         first = [(".", stat.S_IFDIR, inode(node, {})), ("..", stat.S_IFDIR, inode(above, {}))]
         listing = Directory(node, first, *children)
         if not new and not self._deletions.any:
@@ -91,6 +101,9 @@ class Looking(Served):
         What is sent between the two questions would be in neither answer: then both are asked
         once more.
         """
+        if node.kind is not tree.UPLOADS:  # nothing is sent to anywhere else
+            with self._bounded(node.path):
+                return self._entries.names(node), []
         for _ in range(_TRIES):
             new = self._drafts.below(node.path)
             with self._bounded(node.path):
@@ -153,8 +166,14 @@ class Looking(Served):
 
     @operation
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        """Return one of ``user.flowfs.*``: state, id, url, title, caption, output or stored."""
-        # The kernel and ls ask for others all the time: these must cost nothing.
+        """Return one of ``user.flowfs.*``: state, id, url, title, caption, output or stored.
+
+        Access lists, capabilities and labels, which are attributes too, there are none
+        (EOPNOTSUPP). Told so once, `ls -l` asks no other file of the mount.
+        """
+        # The kernel and programs ask for others all the time: these must cost nothing.
+        if not name.startswith(_USER):
+            raise failure(Answer, "no such attributes here", path, errno=errno.EOPNOTSUPP)
         known = name.removeprefix(_PREFIX)
         if name.startswith(_PREFIX) and known in _ATTRIBUTES:
             value = self._extended(self._visible(path)).get(known)

@@ -28,6 +28,8 @@ from flowfs.fuse.drafts import Drafts
 from flowfs.fuse.handles import Handles
 from flowfs.fuse.lapses import Lapses
 from flowfs.fuse.opening import Opening
+from flowfs.fuse.shown import Shown
+from flowfs.fuse.told import Told
 from flowfs.tree import Node, join
 
 __all__ = ["Answer", "Served", "operation"]
@@ -127,6 +129,8 @@ class Served:
         self._lapses = Lapses(fs.catalog.service.session)
         self._drafts = Drafts(fs)
         self._deletions = Deletions(fs)
+        self._shown = Shown(fs.catalog, self._attributes)
+        self._told = Told(fs.catalog, fs.content)
         self._opening = Opening(fs, self._handles, self._drafts)
 
     def _place(self, path: str | None) -> Node:
