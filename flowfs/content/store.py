@@ -69,6 +69,7 @@ class Store:
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
         self._small_held = 0
+        self._forgotten = 0
         self._asking: Flights[tuple[str, ...], int] = Flights()  # for sizes
         self._opening: dict[tuple[str, ...], _Opening] = {}
         self._size_usage, self._small_usage, self._spool_usage = Usage(), Usage(), Usage()
@@ -85,6 +86,15 @@ class Store:
         }
 
     # -- sizes -------------------------------------------------------------
+
+    @property
+    def forgotten(self) -> int:
+        """How often something was forgotten: what was told of files may be wrong since then."""
+        return self._forgotten
+
+    def remembers_size(self, source: Source) -> bool:
+        """Tell whether a file's size is at hand; nobody looks on disk for it."""
+        return source.key in self._sizes
 
     def known_size(self, source: Source) -> int | None:
         """Return a file's size in bytes if it is known; never asks."""
@@ -318,6 +328,7 @@ class Store:
 
     def gone(self, key: tuple[str, ...]) -> None:
         """Drop what is kept on disk of something that is gone, and of all that belongs to it."""
+        self._forgotten += 1
         self.shelf.forget(key)
         self.packs.forget(key)
         if self.disk is not None:
