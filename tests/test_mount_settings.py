@@ -24,12 +24,12 @@ from flowfs.fuse.settings import (
     bytes_of,
     group_number,
     read_options,
-    read_token,
     umask_of,
     user_number,
 )
 from flowfs.fuse.table import place
 from flowfs.fuse.users import User, stuck, users
+from flowfs.tokens.sources import read_token
 
 # -- options ---------------------------------------------------------------
 
@@ -182,7 +182,7 @@ def test_a_token_is_in_no_line_of_a_log(tmp_path: Path) -> None:
         "import logging, sys\n"
         "from flowfs.fuse.log import Log, conceal, start_log\n"
         "start_log(Log(file=sys.argv[1], debug=True))\n"
-        "conceal('secret')\n"
+        "conceal({'secret'})\n"
         "try:\n"
         "    raise ValueError('said secret')\n"
         "except ValueError:\n"
@@ -206,7 +206,7 @@ def test_where_it_logs_to_is_said(tmp_path: Path) -> None:
     assert Log().target == ("syslog" if os.path.exists("/dev/log") else "")
     with pytest.raises(InvalidArguments, match="cannot log there"):
         start_log(Log(file=str(tmp_path / "no" / "log")))
-    conceal(None)
+    conceal(())
     assert logging.getLogger("flowfs").level == logging.NOTSET
 
 

@@ -109,7 +109,7 @@ def test_control_characters_stay_readable() -> None:
 
 
 def test_the_token_is_in_no_line() -> None:
-    journal = Journal("the-token")
+    journal = Journal({"the-token"})
     journal.record("read", "groups/the-token", failure(BadReply, "bad the-token here"))
     assert "the-token" not in journal.text()
     assert "bad ... here" in journal.text()

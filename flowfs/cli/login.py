@@ -12,7 +12,7 @@ from flowfs.filesystem.urls import parse_url
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
 from flowfs.service.client import FlowService
 from flowfs.service.credentials import Credentials, forget_login, save_login, saved_logins
-from flowfs.service.endpoint import environment_names_endpoint, is_loopback
+from flowfs.service.endpoint import OPEN, environment_names_endpoint, is_open
 from flowfs.service.session import Session
 
 
@@ -36,11 +36,11 @@ def login(url: str, username: str | None, password_stdin: bool, token_stdin: boo
     saved_logins()  # a file that others can read is refused before anything is asked
     _warn_if_open(endpoint)
     if token_stdin:
-        token = _from_stdin("token")
+        token = secret_from_stdin("token")
     else:
         username = username or click.prompt("Username", err=True)
         password = (
-            _from_stdin("password")
+            secret_from_stdin("password")
             if password_stdin
             else click.prompt("Password", hide_input=True, err=True)
         )
@@ -170,7 +170,7 @@ def _whoami(endpoint: str, credentials: Credentials) -> str:
         raise
 
 
-def _from_stdin(what: str) -> str:
+def secret_from_stdin(what: str) -> str:
     """Read a secret: stdin without the newline at its end."""
     secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if what == "token":
@@ -181,6 +181,5 @@ def _from_stdin(what: str) -> str:
 
 
 def _warn_if_open(endpoint: str) -> None:
-    parts = urlsplit(endpoint)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        click.echo("flowfs: what is sent to an http:// address can be read on its way", err=True)
+    if is_open(endpoint):
+        click.echo(f"flowfs: {OPEN}", err=True)

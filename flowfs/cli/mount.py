@@ -49,6 +49,13 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option(
     "--umask", type=_Read("octal", "umask_of"), help="Permissions that nobody has, as 027."
 )
+@click.option(
+    "--token-file",
+    type=_Read("file", "token_file_of"),
+    help="File that holds the token, and that only you can read.",
+)
+@click.option("--token-command", metavar="COMMAND", help="Command that prints the token.")
+@click.option("--token-stdin", is_flag=True, help="Read the token from stdin.")
 @click.option("--timeout", type=float, help="Seconds for a call, or without progress (30).")
 @click.option(
     "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
@@ -96,6 +103,7 @@ def mount(
     listing: bool,
     as_json: bool,
     more: tuple[str, ...],
+    token_stdin: bool,
     **given: Any,
 ) -> None:
     """Mount the service at URL on the empty directory DIR.
@@ -104,7 +112,9 @@ def mount(
 
     URL is a flow:// URL of the service or of a part of its tree, or the http(s) address of
     its API root; without it, the service that the environment or the one login names. The
-    token is taken from FLOWSERV_ACCESS_TOKEN or from `flowfs login`, never from here.
+    token is taken from FLOWSERV_ACCESS_TOKEN or from `flowfs login`, unless a file, a command
+    or stdin has it; never from an argument, which everybody could read. Where it has expired,
+    whoever it came from is asked once more.
     """
     if listing:
         from flowfs.cli.mounts import show_mounts
@@ -125,6 +135,13 @@ def mount(
     # Not what is 0: that is something else than nothing said.
     said = {name: v for name, v in given.items() if v is not None and v is not False}
     ours.update(said)
+    if token_stdin:
+        from flowfs.cli.login import secret_from_stdin
+
+        ours["token"] = secret_from_stdin("token")
+    sources = [name for name in ("token_file", "token_command", "token") if name in ours]
+    if len(sources) > 1:
+        raise click.UsageError("one of --token-file, --token-command and --token-stdin")
     ours["verify"] = ours.pop("ca", ours.pop("verify", None))
     if os.environ.get("FLOWFS_DEBUG") or (ctx.obj and ctx.obj.get("debug")):
         ours["debug"] = True

@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -18,12 +18,14 @@ from fsspec.utils import stringify_path, tokenize
 from flowfs import tree
 from flowfs.content import FEWEST
 from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
+from flowfs.filesystem.options import check_options
 from flowfs.filesystem.shared import Options, shared_for
 from flowfs.filesystem.transaction import FlowTransaction
 from flowfs.filesystem.urls import PROTOCOLS, Location, parse_url
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
 from flowfs.service.credentials import saved_logins
-from flowfs.service.endpoint import environment_names_endpoint
+from flowfs.service.endpoint import environment_names_endpoint, warn_of_plain_http
+from flowfs.tokens.secret import Secret
 from flowfs.tree import Node
 
 __all__ = ["BoundFileSystem", "one_operation"]
@@ -103,9 +105,13 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         cache_dir: str | os.PathLike[str] | None = None,
         cache_size: int = 4 << 30,
         archives: bool = True,
+        token_file: str | os.PathLike[str] | None = None,
+        token_command: str | Sequence[str] | None = None,
+        pickle_token: bool = True,
         url_endpoint: str | None = None,
         **storage_options: Any,
     ) -> None:
+        check_options(storage_options, type(self))
         super().__init__(**storage_options)
         self.endpoint = _choose_endpoint(endpoint, url_endpoint)
         self.read_only = bool(read_only)
@@ -122,9 +128,14 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         )
         # fsspec reads FSSPEC_FLOW_TOKEN through JSON: a token of digits arrives as a number.
         given = None if token is None else str(token)
-        credentials = find_credentials(self.endpoint, given)
+        credentials = find_credentials(
+            self.endpoint, given, token_file=token_file, token_command=token_command
+        )
+        warn_of_plain_http(self.endpoint)
+        self._pickle_token = bool(pickle_token)
         self._workers = options.max_connections
-        self._token_digest = tokenize("flowfs", credentials.token)
+        # As plain text: what a secret shows of itself differs from process to process.
+        self._token_digest = tokenize("flowfs", str(credentials.token))
         self._options = options
         self._shared = shared_for(self.endpoint, credentials, options)
         self.entries = self._shared.entries
@@ -146,17 +157,53 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return f"{type(self).__name__}({self.endpoint!r})"
 
     def __reduce__(self) -> Any:
-        # Whoever unpickles it may be on another machine, without this one's environment and
-        # logins: what was found there goes along.
-        options = {
-            **self.storage_options,
-            "endpoint": self.endpoint,
-            "token": self._shared.session.credentials.token,
-        }
+        options = self.whole_options()
+        if not self._pickle_token:
+            # Whoever unpickles it finds a token as one is found where none is given.
+            for name in ("token", "token_file", "token_command"):
+                options.pop(name, None)
+        return _make, (type(self), self.storage_args[2:], options)
+
+    def whole_options(self) -> dict[str, Any]:
+        """Return what makes this instance again, on another machine too, the token included.
+
+        There may be none of this machine's environment and logins: what was found there goes
+        along.
+        """
+        options = {**self.storage_options, "endpoint": self.endpoint}
+        token = self._shared.session.credentials.token
+        options["token"] = None if token is None else str(token)
         options.pop("url_endpoint", None)
         if self._options.cache_dir is not None:
             options["cache_dir"] = self._options.cache_dir  # whatever directory is current there
-        return _make, (type(self), self.storage_args[2:], options)
+        return options
+
+    # fsspec puts down here what an instance was made with. What can be looked at shows no token.
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What the instance was made with, by name; a token in it does not show itself."""
+        return self._storage_options
+
+    @storage_options.setter
+    def storage_options(self, options: Mapping[str, Any]) -> None:
+        token = options.get("token")
+        self._storage_options = {
+            **options,
+            **({} if token is None else {"token": Secret(str(token))}),
+        }
+
+    @property
+    def storage_args(self) -> tuple[Any, ...]:
+        """What the instance was made with, by position; a token in it does not show itself."""
+        return self._storage_args
+
+    @storage_args.setter
+    def storage_args(self, args: Sequence[Any]) -> None:
+        self._storage_args = tuple(
+            Secret(str(one)) if place == 1 and one is not None else one
+            for place, one in enumerate(args)
+        )
 
     def to_dict(self, **options: Any) -> dict[str, Any]:
         """Return what makes this instance again, without the token.

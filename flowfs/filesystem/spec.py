@@ -28,7 +28,8 @@ class FlowFileSystem(Changing):
     token : str, optional
         Access token. By default ``FLOWSERV_ACCESS_TOKEN``, if the environment names this
         endpoint, else what ``flowfs login`` saved for it. In no repr, error, log or
-        ``to_json``; it travels in pickles, so that workers of a cluster can read.
+        ``to_json``; it travels in pickles, so that workers of a cluster can read, unless
+        `pickle_token` is False. One that has expired is asked for again where it came from.
     timeout : float
         Seconds. Bounds every call that moves no bulk data as a whole, and in bulk transfers
         any stretch without progress.
@@ -56,11 +57,21 @@ class FlowFileSystem(Changing):
     archives : bool
         Whether the archive of a run is asked for in place of many small files, where that is
         cheaper. Without it each file is a request.
+    token_file : str, optional
+        A file that holds the token and nothing else, and that only its owner may read. Read
+        now, and again when the token has expired.
+    token_command : str or list of str, optional
+        A command that prints the token, run now and again when the token has expired. Its
+        words, or a text that is split as a shell does it; no shell runs it.
+    pickle_token : bool
+        Whether the token travels in pickles. Without it, who unpickles finds the token as one
+        is found where none is given: by environment or login of that machine.
     url_endpoint : str, optional
         The service that a URL names; given by fsspec. One that differs from `endpoint` is a
         ValueError.
     **storage_options
-        As for every fsspec filesystem.
+        As for every fsspec filesystem: ``skip_instance_cache``, ``use_listings_cache`` and so
+        on. One that neither it nor flowfs has is a TypeError.
 
     Notes
     -----

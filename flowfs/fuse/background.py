@@ -1,7 +1,9 @@
 """A mount in a process of its own: started, and waited for until it answers or says why not.
 
 Never a fork of this process: that would share its connections, and have none of its threads.
-A fresh one is started, in a session of its own; options and token go to it through a socket.
+A fresh one is started, in a session of its own; options and token go to it through a socket,
+and what the environment says in secret goes the same way: anybody who may look at a process can
+read the environment it began with, for as long as it lives.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, TYPE, mounts_at, place, states
 from flowfs.fuse.unmounting import detach
+from flowfs.tokens.environment import secrets_in, withheld
 
 __all__ = ["Started", "error_told", "start", "tell_error"]
 
@@ -95,7 +98,7 @@ def start(settings: Settings, *, tied: bool = False) -> Started:
             # The last ones are for people who look at the list of processes.
             [sys.executable, "-I", "-c", _BEGIN, "flowfs", "mount", settings.directory],
             cwd="/",
-            env={**os.environ, **_from_here()},
+            env=_environment(),
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=said,
@@ -107,7 +110,8 @@ def start(settings: Settings, *, tied: bool = False) -> Started:
                 # Who reads none of it is gone, which shows below.
                 ours.sendall(_line([os.path.abspath(entry) for entry in sys.path]))
                 ours.sendall(settings.dump())
-                ours.sendall(_line({"parent": os.getpid() if tied else None}))
+                told = {"parent": os.getpid() if tied else None, "environment": _secrets()}
+                ours.sendall(_line(told))
             ready = _await(ours, process, settings, said)
         except BaseException:
             ours.close()
@@ -117,6 +121,17 @@ def start(settings: Settings, *, tied: bool = False) -> Started:
         return Started(ready, process, ours)
     ours.close()
     return Started(ready, process, None)
+
+
+def _secrets() -> dict[str, str]:
+    return {**withheld(), **secrets_in(os.environ)}
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the process that serves: nothing secret, nothing relative."""
+    secret = secrets_in(os.environ)
+    plain = {name: value for name, value in os.environ.items() if name not in secret}
+    return plain | _from_here()
 
 
 def _from_here() -> dict[str, str]:

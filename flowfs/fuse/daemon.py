@@ -14,11 +14,14 @@ import threading
 from dataclasses import asdict
 from typing import Any
 
+from fsspec.config import conf, set_conf_env
+
 from flowfs.errors import describe
 from flowfs.fuse.background import tell_error
 from flowfs.fuse.ending import Ending
 from flowfs.fuse.process import Ready, serve
 from flowfs.fuse.settings import Settings
+from flowfs.tokens.environment import adopt
 
 __all__ = ["main"]
 
@@ -30,7 +33,10 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
         name.write("flowfs")  # else this is one of many called python
     settings = Settings.load(sys.stdin.buffer.readline())
-    parent = json.loads(sys.stdin.buffer.readline())["parent"]
+    told = json.loads(sys.stdin.buffer.readline())
+    parent = told["parent"]
+    adopt(told["environment"])
+    set_conf_env(conf, told["environment"])  # as fsspec would have read it
     channel = socket.socket(fileno=os.dup(0))
     _forget_streams(0)
     owner = [] if parent is None else _owner(channel, parent)

@@ -7,6 +7,7 @@ import logging.handlers
 import os
 import stat
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flowfs.errors import InvalidArguments, failure
@@ -15,7 +16,7 @@ __all__ = ["Log", "conceal", "start_log"]
 
 _SYSLOG = "/dev/log"
 
-_secrets: set[str] = set()
+_secrets: list[Collection[str]] = []
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,9 @@ class Log:
         return "stderr" if self.stderr else ""
 
 
-def conceal(secret: str | None) -> None:
-    """Let nothing that is logged show a token."""
-    if secret:
-        _secrets.add(secret)
+def conceal(secrets: Collection[str]) -> None:
+    """Let nothing that is logged show these tokens, nor those that they become later."""
+    _secrets.append(secrets)
 
 
 def start_log(log: Log) -> None:
@@ -121,8 +121,9 @@ class _Concealing(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        for secret in _secrets:
-            text = text.replace(secret, "...")
+        for secrets in _secrets:
+            for secret in tuple(secrets):
+                text = text.replace(secret, "...")
         return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:

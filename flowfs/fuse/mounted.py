@@ -158,7 +158,8 @@ def mount(
     directory : str or path-like, optional
         An empty directory; without it a temporary one.
     token : str, optional
-        Access token; by default that of the environment or of a login.
+        Access token; by default that of the environment or of a login. ``token_file`` and
+        ``token_command`` are options of the file system.
     endpoint : str, optional
         URL of the API root.
     fuse : {"auto", "fusepy", "mfusepy"}
@@ -202,7 +203,7 @@ def mount(
     given["cache_size"] = bytes_of(cache_size) if isinstance(cache_size, str) else cache_size
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(url, FlowFileSystem):
-        given = {**url.__reduce__()[1][2], **given}
+        given = {**url.whole_options(), **given}
         url = ""
     if not isinstance(url or "", str):
         raise failure(InvalidArguments, f"a URL is a string, not {url!r}")

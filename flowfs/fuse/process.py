@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, mounts_at, moved, states
 from flowfs.fuse.unmounting import detach
+from flowfs.tokens.environment import withhold
 
 __all__ = ["Ready", "serve"]
 
@@ -84,10 +86,12 @@ def serve(
     """
     with contextlib.ExitStack() as stack:
         end = ending or stack.enter_context(Ending())
+        withhold()
+        _leave_no_core()
         start_log(settings.log)
         fs, path = settings.file_system()
         session = fs.catalog.service.session
-        conceal(session.credentials.token)
+        conceal(session.secrets)
         if begin is not None:
             begin(session.timeout)
         late = failure(
@@ -97,6 +101,12 @@ def serve(
         prepared = end.bounded(lambda: _prepare(settings, fs, path), session.timeout + 0.5, late)
         end.watch(lambda closing: session.interrupt(closing=closing), prepared.directory)
         _serve(settings, fs, prepared, end, ready)
+
+
+def _leave_no_core() -> None:
+    """Have the system write no memory, and no token in it, to disk where this process crashes."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _prepare(settings: Settings, fs: FlowFileSystem, path: str) -> _Prepared:
@@ -185,9 +195,12 @@ def _options(settings: Settings, fs: FlowFileSystem, url: str) -> dict[str, str 
         "ro": fs.read_only,
     }
     if settings.allow_other:
-        # Without the second, others could start and delete runs in the owner's name.
-        chosen |= {"allow_other": True, "default_permissions": True}
-    return {**chosen, **settings.options}
+        chosen["allow_other"] = True
+    chosen |= settings.options
+    if chosen.get("allow_other") or chosen.get("allow_root"):
+        # Without that, others could start and delete runs in the owner's name.
+        chosen["default_permissions"] = True
+    return chosen
 
 
 def _check_service(fs: FlowFileSystem, path: str) -> str:

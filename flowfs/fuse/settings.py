@@ -8,14 +8,13 @@ import logging
 import os
 import pwd
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowfs.errors import AccessDenied, FlowError, InvalidArguments, describe, failure
+from flowfs.errors import FlowError, InvalidArguments, describe, failure
 from flowfs.fuse.log import Log
+from flowfs.tokens.sources import read_token
 
 if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
@@ -25,7 +24,7 @@ __all__ = [
     "bytes_of",
     "group_number",
     "read_options",
-    "read_token",
+    "token_file_of",
     "umask_of",
     "user_number",
 ]
@@ -205,7 +204,8 @@ def read_options(text: str) -> tuple[dict[str, Any], dict[str, str | bool]]:
             raise failure(
                 InvalidArguments,
                 "a token among the options is there for everybody to see: name a file that "
-                "holds it, token_file=FILE, or log in with 'flowfs login'",
+                "holds it, token_file=FILE, a command that prints it, token_command=COMMAND, or "
+                "log in with 'flowfs login'",
             )
         else:
             others[name] = value if equals else True
@@ -265,40 +265,10 @@ def bytes_of(value: str) -> int:
     return int(float(match[1]) * (1 << power)) if "." in match[1] else int(match[1]) << power
 
 
-def read_token(file: str) -> str:
-    """Return the token that a file holds.
-
-    Raises
-    ------
-    AccessDenied
-        If others may read the file, or its reader may not.
-    InvalidArguments
-        If there is no such file, or nothing in it, or it is a directory.
-    """
-    path = Path(file)
-    try:
-        status = path.stat()
-        mode = status.st_mode & 0o777
-        if stat.S_ISDIR(status.st_mode):
-            raise failure(InvalidArguments, "cannot read the token: is a directory", file)
-        if mode & 0o077:
-            raise failure(
-                AccessDenied,
-                f"others can read the token (mode {mode:04o}): run 'chmod 600' on the file, and "
-                "take another token if it may have been read",
-                file,
-            )
-        token = path.read_text("utf-8").strip()
-    except FlowError:
-        raise
-    except PermissionError:
-        raise failure(AccessDenied, "cannot read the token", file) from None
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise failure(InvalidArguments, f"cannot read the token: {said}", file) from None
-    if not token:
-        raise failure(InvalidArguments, "there is no token in it", file)
-    return token
+def token_file_of(value: str) -> str:
+    """Return the absolute path of a file that holds a token; it is read once, to see that."""
+    read_token(value)  # what is wrong with it is said at once
+    return os.path.abspath(value)
 
 
 _VALUES: Mapping[str, tuple[str, Any]] = {
@@ -312,5 +282,6 @@ _VALUES: Mapping[str, tuple[str, Any]] = {
     "cert": ("cert", os.path.abspath),
     "fuse": ("fuse", str),
     "log_file": ("log_file", os.path.abspath),
-    "token_file": ("token", read_token),
+    "token_file": ("token_file", token_file_of),
+    "token_command": ("token_command", str),
 }

@@ -79,7 +79,10 @@ class FlowService:
                 status=404,
                 words=error.service_message,
             ) from error
-        return ServiceDescriptor.from_document(endpoint, reply)
+        descriptor = ServiceDescriptor.from_document(endpoint, reply)
+        if isinstance(descriptor.username, str) and descriptor.username:
+            self.session.user = descriptor.username
+        return descriptor
 
     @cached_property
     def runs(self) -> RemoteRunService:

@@ -81,6 +81,8 @@ class _Watched:
     sock: socket.socket | None
     timeout: Any
     response_class = _WholeHead
+    # Whoever has http.client print what is sent, of all connections, does not see the token.
+    debuglevel = 0
     watch: Watch | None = None
 
     def _new_conn(self) -> socket.socket:

@@ -1,16 +1,18 @@
-"""Which token goes to which service: given, from the environment, or from a login.
+"""Which token goes to which service: given, printed by a command, from the environment or a login.
 
-A token is for the origin (scheme, host, port) it was given for and goes nowhere else.
+A token is for the origin (scheme, host, port) it was given for and goes nowhere else. One that
+has expired is asked for again where it came from.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from typing import Any
 from flowfs.errors import AccessDenied, NotFound, failure
 from flowfs.service.descriptor import origin_of
 from flowfs.service.endpoint import endpoint_from_environment, normalize_endpoint
+from flowfs.tokens.environment import TOKEN, variable
+from flowfs.tokens.secret import Secret
+from flowfs.tokens.sources import TokenCommand, read_token
 
 __all__ = ["Credentials", "find_credentials", "forget_login", "save_login", "saved_logins"]
 
@@ -38,18 +43,40 @@ class Credentials:
         Where it came from, for messages: ``"the option token"``.
     advice : str
         What to do where there is none, or it is refused.
+    again : callable, optional
+        Asks the source once more; returns a token, or None. Not compared.
     """
 
     token: str | None = field(default=None, repr=False)
     source: str = "nowhere"
     advice: str = ""
+    again: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
+        if self.token is None:
+            return
+        if not _TOKEN.fullmatch(self.token):
             raise ValueError(
                 f"the token from {self.source} is no access token: "
                 "it is empty, or holds characters that no HTTP header can carry"
             )
+        object.__setattr__(self, "token", Secret(self.token))
+
+    def renewed(self) -> Credentials | None:
+        """Ask the source again; return what it has now, or None if that is nothing new.
+
+        Nor is it where the source cannot be asked: what the service said of the old token is
+        what somebody wants to know.
+        """
+        if self.again is None:
+            return None
+        try:
+            token = self.again()
+            if not token or token == self.token:
+                return None
+            return Credentials(token, self.source, self.advice, self.again)
+        except (OSError, ValueError):
+            return None
 
     def hint(self) -> str:
         """Return what to tell a user whose request was refused for want of rights."""
@@ -69,6 +96,8 @@ def find_credentials(
     token: str | None = None,
     environ: Mapping[str, str] | None = None,
     *,
+    token_file: str | os.PathLike[str] | None = None,
+    token_command: str | Sequence[str] | None = None,
     trust_environment: bool = False,
 ) -> Credentials:
     """Find the token for an endpoint.
@@ -82,6 +111,12 @@ def find_credentials(
     environ : mapping, optional
         Instead of :data:`os.environ`. ``FLOWSERV_ACCESS_TOKEN`` counts only for the origin
         that the environment names.
+    token_file : str or path-like, optional
+        A file that holds the token and nothing else, and that only its owner may read.
+    token_command : str or sequence of str, optional
+        A command that prints the token, as words or as a shell would read them; no shell runs
+        it. Where a token is given too, that comes first, and these are asked for a new one
+        when it has expired.
     trust_environment : bool
         Take ``FLOWSERV_ACCESS_TOKEN`` for this endpoint whatever address the environment
         names: for a caller who chose the address.
@@ -94,33 +129,54 @@ def find_credentials(
     Raises
     ------
     AccessDenied
-        If the file of logins can be read by others.
+        If the file of logins, or the one of the token, can be read by others; or the command
+        fails.
     ValueError
-        If the token cannot be sent at all.
+        If the token cannot be sent at all, or there are a file and a command for it.
 
     Notes
     -----
     Costs no request.
     """
+    given = environ
     environ = os.environ if environ is None else environ
     login = f"log in with 'flowfs login {endpoint}'"
+    again: Callable[[], str | None] | None = None
+    if token_file is not None and token_command is not None:
+        raise ValueError("the token comes from token_file or from token_command: give one")
+    if token_file is not None:
+        file = os.path.abspath(os.path.expanduser(os.fspath(token_file)))
+        source, advice = f"the file {file}", "put a new one there"
+        again = functools.partial(read_token, file)
+    elif token_command is not None:
+        command = TokenCommand(token_command)
+        source, advice = f"the command {command.name!r}", "see why it prints no new one"
+        again = command.read
     if token:
-        return Credentials(str(token), "the option token", login)
+        return Credentials(str(token), "the option token", login, again)
+    if again is not None:
+        return Credentials(again(), source, advice, again)
     advice = f"{login}, or in Python pass token="
-    from_environment = environ.get("FLOWSERV_ACCESS_TOKEN")
+    from_environment = variable(TOKEN, given)
     if from_environment:
         named = endpoint if trust_environment else endpoint_from_environment(environ)
         if origin_of(named) == origin_of(endpoint):
-            return Credentials(from_environment, "FLOWSERV_ACCESS_TOKEN", login)
+            again = functools.partial(variable, TOKEN, given)
+            return Credentials(from_environment, TOKEN, login, again)
         advice = (
             f"FLOWSERV_ACCESS_TOKEN is for {named}, so it was kept back; set "
             f"FLOWSERV_API_PROTOCOL, FLOWSERV_API_HOST and FLOWSERV_API_PORT to name {endpoint}, "
             f"or {login}"
         )
-    saved = saved_logins(environ).get(endpoint)
+
+    def login_saved() -> str | None:
+        return saved_logins(given).get(endpoint)
+
+    saved = login_saved()
     if saved:
-        return Credentials(saved, f"the login saved in {login_file(environ)}", login)
-    return Credentials(None, "nowhere", advice)
+        source = f"the login saved in {login_file(environ)}"
+        return Credentials(saved, source, login, login_saved)
+    return Credentials(None, "nowhere", advice, login_saved)
 
 
 def login_file(environ: Mapping[str, str] | None = None) -> Path:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import warnings
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-__all__ = ["DEFAULT_PATH", "endpoint_from_environment", "is_loopback", "normalize_endpoint"]
+__all__ = [
+    "DEFAULT_PATH",
+    "endpoint_from_environment",
+    "is_loopback",
+    "is_open",
+    "normalize_endpoint",
+    "warn_of_plain_http",
+]
+
+OPEN = "what is sent to an http:// address can be read on its way, the token too"
 
 DEFAULT_PATH = "/flowserv/api/v1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -74,6 +84,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_open(endpoint: str) -> bool:
+    """Tell whether others can read what is sent to an endpoint: plain http, to elsewhere."""
+    parts = urlsplit(endpoint)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+_warned: set[str] = set()
+
+
+def warn_of_plain_http(endpoint: str) -> None:
+    """Warn of an endpoint whose traffic others can read, once for each in a process."""
+    if is_open(endpoint) and endpoint not in _warned:
+        _warned.add(endpoint)
+        warnings.warn(f"{OPEN}: {endpoint}", stacklevel=4)
 
 
 def endpoint_from_environment(environ: Mapping[str, str] | None = None) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -24,7 +26,7 @@ from flowfs.service.asking import is_ahead, waited
 from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
-from flowfs.service.faults import is_unresolved, late, network_failure, unclear
+from flowfs.service.faults import forget_locals, is_unresolved, late, network_failure, unclear
 from flowfs.service.interruption import Batch, UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.sending import Reply
@@ -38,6 +40,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _RETRY_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+_REFUSED = frozenset({401, 403})
 _LOOKING = frozenset({"GET", "HEAD"})
 _MAX_CONNECT = 10.0  # seconds
 _MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
@@ -48,7 +51,9 @@ _MAX_ERROR_BODY = 1 << 16  # bytes
 class Transport(Protocol):
     """What sends single requests; :class:`~flowfs.service.session.Session` is one."""
 
+    endpoint: str
     credentials: Credentials
+    secrets: set[str]
     timeout: float
     retries: int
     underway: UnderWay
@@ -62,9 +67,13 @@ class Transport(Protocol):
         headers: Mapping[str, str],
         data: Any,
         timeout: tuple[float, float],
-        with_token: bool,
+        token: str | None,
     ) -> Reply:
         """Send one request as it is; no retry, no redirect."""
+        ...
+
+    def renew(self, refused: str | None, user_of: Callable[[str | None], Any]) -> bool:
+        """Take another token than the one that was refused, if its source has one."""
         ...
 
     def may_see_token(self, url: str) -> bool:
@@ -95,6 +104,7 @@ class Exchange:
         self._since = session.underway.interrupts
         self._watch: Watch | None = None  # of the attempt at hand
         self._delete_unclear = False
+        self._renewed = False  # whether the source of the token has been asked again
         self._kind = method  # what it is counted as
 
     def run(self, attempt: Callable[[], Any]) -> Any:
@@ -196,14 +206,11 @@ class Exchange:
         with_token = True
         for _ in range(_MAX_REDIRECTS + 1):
             with_token = with_token and self._session.may_see_token(url)
-            response = self._send(url, headers, data, with_token)
+            response = self._send_with(url, headers, data, with_token)
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
                 return self._checked(response, watch)
-            location = response.headers["Location"]
-            if (response.headers.get("Content-Length") or "").isdecimal():
-                with contextlib.suppress(Exception):  # read, so that the connection is kept
-                    response.raw.read(_MAX_ERROR_BODY)
-            response.close()
+            location = self._shown(response.headers["Location"])
+            _dispose(response)
             if self._method not in ("GET", "HEAD"):
                 raise failure(
                     BadReply,
@@ -212,7 +219,9 @@ class Exchange:
                     self._path,
                     status=response.status_code,
                 )
-            url = self._target(url, location, response.status_code)
+            # In an address the token would be where everybody writes down what they see.
+            told = location != response.headers["Location"]
+            url = self._target(url, location, response.status_code, refused=told)
         raise failure(
             BadReply,
             f"cannot {self._what}: more than {_MAX_REDIRECTS} redirects",
@@ -220,11 +229,11 @@ class Exchange:
             status=response.status_code,
         )
 
-    def _target(self, url: str, location: str, status: int) -> str:
+    def _target(self, url: str, location: str, status: int, *, refused: bool) -> str:
         """Return where a redirect leads; only to another http(s) URL."""
         try:
             target = urljoin(url, location)
-            if origin_of(target)[0] in ("http", "https"):
+            if not refused and origin_of(target)[0] in ("http", "https"):
                 return target
         except ValueError:
             pass
@@ -235,7 +244,52 @@ class Exchange:
             status=status,
         )
 
-    def _send(self, url: str, headers: Mapping[str, str], data: Any, with_token: bool) -> Reply:
+    def _send_with(
+        self, url: str, headers: Mapping[str, str], data: Any, with_token: bool
+    ) -> Reply:
+        """Send the request; once more if it is refused and there is another token by now.
+
+        That is safe for a start, too: what is refused has not been done.
+        """
+        if not with_token:
+            return self._send(url, headers, data, None)
+        token = self._session.credentials.token
+        response = self._send(url, headers, data, token)
+        if response.status_code not in _REFUSED or self._renewed:
+            return response
+        self._renewed = True
+        if not self._session.renew(token, self._user_of):
+            return response
+        _dispose(response)
+        logger.debug("%s %s: refused; again with a new token", self._method, self._shown(url))
+        return self._send(url, headers, data, self._session.credentials.token)
+
+    def _user_of(self, token: str | None) -> Any:
+        """Ask the service whose token this is; None where it does not tell."""
+        response = None
+        try:
+            response = self._send(self._session.endpoint + "/", {}, None, token, method="GET")
+            if response.status_code != 200:
+                return None
+            return json.loads(response.raw.read(_MAX_ERROR_BODY * 16, decode_content=True))[
+                "username"
+            ]
+        except Exception:  # whatever it is, nobody knows whose it is
+            return None
+        finally:
+            if response is not None:
+                response.close()
+
+    def _send(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        data: Any,
+        token: str | None,
+        *,
+        method: str = "",
+    ) -> Reply:
+        method = method or self._method
         begun = time.monotonic()
         patience = self._session.timeout
         left = patience if self._bulk else self._ends - begun
@@ -244,9 +298,11 @@ class Exchange:
         # That the headers come in time is the watch's business; the second of the two holds
         # for each stretch of the body too.
         timeout = (min(left, _MAX_CONNECT), patience)
+        handled = sys.exc_info()[1]
         try:
-            response = self._session.send(self._method, url, headers, data, timeout, with_token)
+            response = self._session.send(method, url, headers, data, timeout, token)
         except Exception as error:
+            forget_locals(error, handled)
             self._count(begun, data, failed=True)
             local = getattr(data, "error", None)
             if local is not None:
@@ -255,8 +311,8 @@ class Exchange:
         self._count(begun, data, failed=response.status_code >= 400)
         logger.debug(
             "%s %s -> %d in %.3f s",
-            self._method,
-            url,
+            method,
+            self._shown(url),
             response.status_code,
             time.monotonic() - begun,
         )
@@ -280,8 +336,8 @@ class Exchange:
             response.close()
         if watch.ended:
             raise self.translate(TimeoutError())
-        if token := self._session.credentials.token:
-            body = body.replace(token.encode(), b"...")  # said back to whoever sent it
+        for secret in tuple(self._session.secrets):
+            body = body.replace(secret.encode(), b"...")  # said back to whoever sent it
         hint = self._hints.get(response.status_code)
         if response.status_code in (401, 403):
             hint = self._session.credentials.hint()
@@ -295,6 +351,11 @@ class Exchange:
         if isinstance(error, ServiceBusy):
             error.retry_after = _seconds(response.headers.get("Retry-After"))
         raise unclear(error) if response.status_code >= 500 else error
+
+    def _shown(self, text: str) -> str:
+        for secret in tuple(self._session.secrets):
+            text = text.replace(secret, "...")
+        return text
 
     def _late(self) -> FlowError:
         return late(self._what, self._path, self._session.timeout)
@@ -321,6 +382,14 @@ class Exchange:
         return network_failure(
             error, what=self._what, path=self._path, timeout=self._session.timeout
         )
+
+
+def _dispose(response: Reply) -> None:
+    """Close a reply that nobody reads; its connection is kept if that is cheap."""
+    if (response.headers.get("Content-Length") or "").isdecimal():
+        with contextlib.suppress(Exception):
+            response.raw.read(_MAX_ERROR_BODY)
+    response.close()
 
 
 def _seconds(value: str | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+import traceback
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from flowfs.errors import (
 )
 from flowfs.service.addresses import UnknownAddress
 
-__all__ = ["is_unresolved", "late", "network_failure", "unclear"]
+__all__ = ["forget_locals", "is_unresolved", "late", "network_failure", "unclear"]
 
 E = TypeVar("E", bound=FlowError)
 
@@ -130,6 +131,29 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
             path,
         )
     )
+
+
+def forget_locals(error: BaseException, handled: BaseException | None) -> None:
+    """Clear the variables of the frames that an error came through, below who catches it.
+
+    What is sent stands in them, token and all, and some reports of errors show variables.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was caught.
+    handled : BaseException or None
+        What was handled already when that was begun which failed: nobody's business here.
+    """
+    seen: set[int] = {id(handled)}
+    stack: list[BaseException | None] = [error]
+    while stack:
+        current = stack.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        stack += [current.__cause__, current.__context__]
+        traceback.clear_frames(current.__traceback__)
 
 
 def is_unresolved(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -56,12 +57,12 @@ class Journal:
 
     Parameters
     ----------
-    secret : str, optional
-        The token: nothing that holds it is kept as it is.
+    secrets : set of str, optional
+        Tokens, which may become more: nothing that holds one is kept as it is.
     """
 
-    def __init__(self, secret: str | None = None) -> None:
-        self._secret = secret
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        self._secrets = secrets
         self._lock = threading.Lock()
         self._lines: deque[_Line] = deque(maxlen=_LINES)
 
@@ -104,8 +105,8 @@ class Journal:
                 self._lines.append(_Line(what, now))
 
     def _shown(self, text: str) -> str:
-        if self._secret:
-            text = text.replace(self._secret, "...")
+        for secret in tuple(self._secrets):
+            text = text.replace(secret, "...")
         # Names are anybody's: none may speak to the terminal, or look like another line.
         return "".join(
             c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -19,6 +19,7 @@ from flowfs.service.interruption import UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.sending import Reply, Sender
 from flowfs.service.statistics import Statistics
+from flowfs.tokens.secret import Secret
 
 __all__ = ["Session"]
 
@@ -52,6 +53,19 @@ class Session:
     Every failure is a :class:`~flowfs.errors.FlowError`. Redirects of GET and HEAD are
     followed, 5 at most, and without the token once the origin changes; others are errors.
     Each request is logged at DEBUG to the logger ``flowfs.service``, tokens excepted.
+
+    A request that is refused (401, 403) is sent once more if the source of the token has
+    another one by now: whoever logs in again need not begin again. That costs a request, which
+    asks whose token it is: what is known here is known to one user.
+
+    Attributes
+    ----------
+    credentials : Credentials
+        The token in use, its source and advice.
+    secrets : set of str
+        All tokens that were used: what no message may show.
+    user : str or None
+        Whose token it is, as far as the service has told.
     """
 
     def __init__(
@@ -72,7 +86,10 @@ class Session:
         self.max_connections = max_connections
         self.underway = UnderWay()
         self.statistics = Statistics()
-        self.journal = Journal(self.credentials.token)
+        self.secrets: set[str] = set()
+        self.journal = Journal(self.secrets)
+        self.user: str | None = None
+        self._take(self.credentials)
         self._origin = origin_of(endpoint)
         self._root = endpoint.rstrip("/") + "/"
         self._verify = verify
@@ -225,6 +242,38 @@ class Session:
 
     # -- plumbing ----------------------------------------------------------
 
+    def renew(self, refused: str | None, user_of: Callable[[str | None], Any]) -> bool:
+        """Take another token than the one that was refused, if its source has one.
+
+        Parameters
+        ----------
+        refused : str or None
+            What the request was sent with.
+        user_of : callable
+            Asks the service whose token this is.
+
+        Returns
+        -------
+        bool
+            Whether there is another one, and it is the same user's.
+        """
+        used = self.credentials
+        if used.token != refused:  # another thread was here
+            return True
+        fresh = used.renewed()
+        if fresh is None:
+            return False
+        self.secrets.add(Secret(fresh.token))
+        if self.user is not None and user_of(fresh.token) != self.user:
+            return False
+        self._take(fresh)
+        return True
+
+    def _take(self, credentials: Credentials) -> None:
+        if credentials.token is not None:
+            self.secrets.add(Secret(credentials.token))
+        self.credentials = credentials
+
     def sender(self) -> Sender:
         """Return what sends this process's requests (a fork must not share sockets)."""
         with self._lock:
@@ -247,14 +296,14 @@ class Session:
         headers: Mapping[str, str],
         data: Any,
         timeout: tuple[float, float],
-        with_token: bool,
+        token: str | None,
     ) -> Reply:
         """Send one request as it is; no retry, no redirect.
 
         `timeout` is the seconds allowed for connecting, and without a byte received.
         """
-        if with_token and self.credentials.token is not None:
-            headers = {**headers, TOKEN_HEADER: self.credentials.token}
+        if token is not None:
+            headers = {**headers, TOKEN_HEADER: token}
         return self.sender().send(method, url, headers, data, timeout)
 
     def may_see_token(self, url: str) -> bool:

@@ -162,14 +162,18 @@ class _Form:
         self._name = name
         self._progress = progress
         self.error: Exception | None = None  # why the file could not be read
-        start = file.tell()
-        self._size = file.seek(0, os.SEEK_END) - start
-        file.seek(start)
+        self._start = file.tell()
+        self._size = file.seek(0, os.SEEK_END) - self._start
+        file.seek(self._start)
+        self._begun = False
 
     def __len__(self) -> int:
         return len(self._head) + self._size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._begun:  # it was refused, and is sent once more
+            self._file.seek(self._start)
+        self._begun = True
         yield self._head
         left = self._size
         while left:
