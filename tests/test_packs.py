@@ -22,8 +22,10 @@ from standin import Asked, Reply, StandIn
 from support import Rest
 
 from flowfs import FlowFileSystem
+from flowfs.cli.mount import settings_of
 from flowfs.content.packs import FEWEST, Cost, Pack, unpacked
 from flowfs.embedded import EmbeddedService
+from flowfs.fuse.settings import read_options
 
 ARCHIVE = "/runs/.*/downloads/archive"
 FILE = "/runs/.*/downloads/files/.*"
@@ -115,10 +117,10 @@ def test_many_that_are_small_and_dear_are_worth_an_archive() -> None:
     assert plan(cost(bytes=20_000 * 16), unknown=84, files=100) > 0
 
 
-def test_it_is_waited_for_half_as_long_as_the_files_would_take_at_most() -> None:
+def test_it_is_waited_for_less_long_than_the_files_would_take() -> None:
     each = 0.2 / 16
     for wanted in (30, 60, 120, 240, 480):
-        assert plan(cost(wanted=wanted)) <= wanted * each / 2
+        assert plan(cost(wanted=wanted)) <= wanted * each * 3 / 4
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,14 @@ def test_it_is_asked_for_once_however_many_ask_and_they_wait_for_it(run: Run) ->
 def test_who_wants_it_otherwise_has_a_request_for_each(run: Run) -> None:
     assert len(run.fs(archives=False).cat(run.paths)) == COUNT
     assert run.asked() == (COUNT, 0)
+
+
+def test_a_mount_can_be_told_to_ask_for_each() -> None:
+    for text, archives in (("", True), ("no_archives", False)):
+        ours, others = read_options(text)
+        settings = settings_of("http://127.0.0.1:1", "/mnt", ours, others)
+        fs, _ = settings.file_system()
+        assert fs.content.packs.on is archives
 
 
 @pytest.mark.usefixtures("worth")

@@ -72,6 +72,9 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option("--no-cache", is_flag=True, help="Keep nothing on disk beyond this mount.")
 @click.option(
+    "--no-archives", is_flag=True, help="Ask for each small file by itself, however many there are."
+)
+@click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=True, resolve_path=True),
     help="File of certificate authorities to trust (verify).",
@@ -194,6 +197,8 @@ def settings_of(
         stderr=foreground,
     )
     own: dict[str, Any] = {"cache": not ours.pop("no_cache", False)}
+    if ours.pop("no_archives", False):
+        ours["archives"] = False
     own |= {
         name: ours.pop(name)
         for name in ("fuse", "allow_other", "uid", "gid", "umask")

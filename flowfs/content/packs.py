@@ -34,10 +34,10 @@ _MOST = 1 << 24  # bytes in an archive, packed or not: half of what is kept of s
 _RUNS = 64  # of which it is known what their files cost
 # What a request costs the service at least, beside the way there and back, where it is dear.
 _DEAR = 0.003  # seconds
-# How long an archive takes is estimated as a request, a part of one for each file in it, and
-# bytes by this pace, at which the service packs what can hardly be packed, and less.
+# How long an archive takes is estimated as two requests behind those that are under way, a part
+# of one for each file in it, and bytes by this pace: what can hardly be packed takes that long.
 _PART = 1 / 40
-_PACKED = 20e6  # bytes a second
+_PACKED = 30e6  # bytes a second
 _REST = 600.0  # seconds without archives after one that came late, or was wrong
 
 
@@ -152,9 +152,10 @@ class Cost:
             return 0.0
         if not {_ending(name) for name in unknown} <= self.endings:
             return 0.0  # of others it is not known how large they are
-        takes = pack.shortest() + (2 + len(pack.names) * _PART) * own + size / _PACKED
+        takes = pack.shortest() + self.now * each
+        takes += (2 + len(pack.names) * _PART) * own + size / _PACKED
         saves = meant * each
-        patience = min(saves / 2, 2 * takes, pack.timeout / 10)
+        patience = min(saves * 3 / 4, 2 * takes, pack.timeout / 10)
         worth = takes <= saves / (2 if self.askers else 4) and takes <= patience
         return patience if worth else 0.0
 

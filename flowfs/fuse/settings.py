@@ -155,7 +155,7 @@ _NOT_OURS = re.compile(
     r"(no)?auto|_netdev|nofail|defaults|(no)?users?|(no)?owner|(no)?group|[xX]-.*|comment=.*"
     r"|uhelper=.*|helper=.*|user=.*|sloppy|loud|silent|rw"
 )
-_FLAGS = {"allow_other", "debug", "no_cache", "syslog", "read_only", "ro"}
+_FLAGS = {"allow_other", "debug", "no_archives", "no_cache", "syslog", "read_only", "ro"}
 _SERVICE_NUMBERS = {"timeout": float, "retries": int, "ttl": float, "max_connections": int}
 
 
