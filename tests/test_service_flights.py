@@ -108,6 +108,15 @@ def test_what_somebody_asks_for_already_is_not_asked_for_ahead() -> None:
         assert isinstance(asks.exception(), BadReply)
 
 
+def test_what_has_come_meanwhile_is_not_asked_for_ahead() -> None:
+    under_way = Flights[str, str]()
+    under_way.ahead("key", lambda: pytest.fail("it is known"), lambda: "known")
+    assert "key" not in under_way
+    asked: list[str] = []
+    under_way.ahead("key", lambda: asked.append("once") or "new", lambda: None)  # type: ignore[func-returns-value]
+    assert asked == ["once"]
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_after_a_fork_nobody_waits_for_what_was_under_way_in_the_other_process() -> None:
     under_way = Flights[str, str]()

@@ -91,7 +91,9 @@ class Cache(Generic[K, V]):
         fetches it anew if it fails.
         """
         if self.peek(key, any_age=True) is None:
-            self._fetching.ahead(key, lambda: self._fetched(key, fetch))
+            self._fetching.ahead(
+                key, lambda: self._fetched(key, fetch), lambda: self.peek(key, any_age=True)
+            )
 
     def _fetched(self, key: K, fetch: Callable[[], V]) -> V:
         asked = object()

@@ -139,7 +139,11 @@ class Store:
         """
         # Whoever calls this has just seen that it is not known, on disk or otherwise.
         if not source.whole and source.key not in self._sizes:
-            self._asking.ahead(source.key, lambda: self._ask_size(source))
+            self._asking.ahead(
+                source.key,
+                lambda: self._ask_size(source),
+                lambda: self._sizes.get(source.key),
+            )
 
     def _ask_size(self, source: Source) -> int:
         waited = self.packs.bring(source)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowfs import tree
 from flowfs.catalog import Catalog, FileRecord, RunRecord
-from flowfs.content import Content
+from flowfs.content import Content, Source
 from flowfs.errors import NotFound
 from flowfs.filesystem.errands import Errands
 from flowfs.filesystem.facts import KeptFacts
@@ -205,9 +205,9 @@ class Ahead:
         sources = [source_in_run(service, stop.run_id, record, facts) for record in records]
         self._errands.add(
             *[
-                partial(self._do, walk, stop, partial(self._content.fetch_ahead, source))
+                partial(self._do, walk, stop, partial(self._fetch_size, source))
                 for source in sources
-                if self._content.known_size(source) is None
+                if not self._content.remembers_size(source)
             ]
         )
 
@@ -234,6 +234,11 @@ class Ahead:
             raise
         finally:
             self._pace = time.monotonic() - begun
+
+    def _fetch_size(self, source: Source) -> None:
+        # Looked up on disk here, where nobody is held up by it.
+        if self._content.known_size(source) is None:
+            self._content.fetch_ahead(source)
 
     def _fetch_run(self, walk: Walk, stop: Stop) -> None:
         self._catalog.fetch_run_ahead(walk.group_id, stop.run_id)

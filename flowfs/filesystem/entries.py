@@ -5,6 +5,7 @@ File system and mount both ask here, so that both show the same.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
@@ -20,6 +21,15 @@ from flowfs.service.runs import STATES
 from flowfs.tree import Kind, Node, join
 
 __all__ = ["Alike", "Entries", "Entry"]
+
+
+_Named = tuple[str, FileRecord | None]
+
+
+def _grouped(named: Iterator[_Named]) -> Iterator[tuple[bool, list[_Named]]]:
+    """Yield files that stand together, and directories that do; with which of both they are."""
+    for directory, some in itertools.groupby(named, lambda one: one[1] is None):
+        yield directory, list(some)
 
 
 class Alike(NamedTuple):
@@ -185,7 +195,7 @@ class Entries(Sources):
         return {} if created is None else {"mtime": created, "created": created}
 
     def _file_entry(self, node: Node, record: FileRecord, ask: bool) -> Entry:
-        entry = self._base(node, directory=False)
+        entry: Entry = {"name": node.asked, "type": "file", "kind": node.kind.name}
         source = self._source_of(node, record)
         entry["size"] = self.content.size(source) if ask else self.content.known_size(source)
         entry["id"] = record.id
@@ -297,8 +307,9 @@ class Entries(Sources):
         if kind is tree.OUTPUTS or kind is tree.OUTPUT:
             self.check(node)
             return [
-                Alike(tree.OUTPUT, record is None, [name], None if record is None else [record.id])
-                for name, record in self._below(node)
+                Alike(tree.OUTPUT, directory, [name for name, _ in some], ids)
+                for directory, some in _grouped(self._below(node))
+                for ids in (None if directory else [it.id for _, it in some if it is not None],)
             ]
         if kind.directory and kind not in self._LISTERS:
             return [Alike(it, it.directory, [name]) for name, it in self._fixed(node, False)]
@@ -314,6 +325,11 @@ class Entries(Sources):
             self.catalog.group(self.group_id(node), refresh=refresh)
         elif node.kind is tree.RUN:
             self.catalog.run(self.group_id(node), self.run_id(node), refresh=refresh)
+            record = self._record(node)  # asked for once: it tells of all that may be there
+            for name, kind in tree.child_kinds(node):
+                if self._has_kind(record, kind):
+                    yield name, kind
+            return
         elif node.kind is tree.WORKFLOW:
             self.catalog.workflow(self._id(node, "workflow"), refresh=refresh)
         elif node.kind is not tree.ROOT:

@@ -16,7 +16,7 @@ from flowfs.filesystem.status import Status
 from flowfs.filesystem.tables import Tables
 from flowfs.filesystem.times import Times
 from flowfs.names import from_name, to_name
-from flowfs.tree import Node, join
+from flowfs.tree import Kind, Node, join
 
 __all__ = ["Entry", "Places"]
 
@@ -221,11 +221,15 @@ class Places:
             if tree.in_run(node):
                 self._check_run(node, RunRecord.of(self._handle(node)))
 
+    @staticmethod
+    def _has_kind(record: RunRecord, kind: Kind) -> bool:
+        """Tell whether a run has what is of a kind, in the state that it is in."""
+        if kind.when == "success":
+            return record.state == "SUCCESS"
+        return record.active if kind.when == "active" else True
+
     def _check_run(self, node: Node, record: RunRecord) -> None:
-        when = node.kind.when
-        if (when == "success" and record.state != "SUCCESS") or (
-            when == "active" and not record.active
-        ):
+        if not self._has_kind(record, node.kind):
             raise failure(
                 NotFound,
                 f"the run is in state {record.state}: it has no {node.kind.name}",

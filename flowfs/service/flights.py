@@ -78,10 +78,17 @@ class Flights(Generic[K, V]):
         with waiting(time.monotonic() - begun):
             return self._fly(key, flight, fetch)
 
-    def ahead(self, key: K, fetch: Callable[[], V]) -> None:
-        """Ask for something that nobody needs yet, unless somebody is asking for it."""
+    def ahead(
+        self, key: K, fetch: Callable[[], V], known: Callable[[], V | None] = lambda: None
+    ) -> None:
+        """Ask for something that nobody needs yet, unless it is known or being asked for."""
         flight, mine = self._join(key, ahead=True)
         if mine:
+            value = known()  # it may have come since the caller looked
+            if value is not None:
+                self._land(key, flight)
+                flight.set_result(value)
+                return
             self._fly(key, flight, fetch)
 
     def __contains__(self, key: object) -> bool:
