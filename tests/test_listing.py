@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standin import StandIn
 
-from flowfs import FlowFileSystem
+from flowfs import FlowFileSystem, tree
 from flowfs.catalog import Listing, plain, timestamp
 from flowfs.catalog.listing import read_object
+from flowfs.filesystem.entries import Alike
 from flowfs.filesystem.rendering import group_json, pretty_json
 from flowfs.filesystem.times import _group_times
+from flowfs.fuse.attributes import inode, inodes
 from flowfs.names import to_name, to_names
 
 PLAIN = {"id": "r1", "state": "SUCCESS", "createdAt": "2025-06-02T09:14:03.120000"}
@@ -94,3 +96,20 @@ def test_runs_with_names_of_all_kinds_are_listed_under_them() -> None:
         assert names == {"new", "%6Eew", "a%2Fb", "%2E%2E", "plain-1"}
         for name in names - {"new"}:
             assert fs.info(f"groups/group-1/runs/{name}")["state"] == "SUCCESS"
+
+
+ID = st.uuids().map(lambda number: number.hex) | st.text("0123456789abcdefABCDEF -_", min_size=1)
+
+
+@given(st.lists(ID, unique=True))
+def test_a_run_has_the_same_inode_in_whatever_company_it_is_listed(ids: list[str]) -> None:
+    runs = tree.parse("groups/g/runs")
+    names = to_names(ids, {"new"})
+    numbers = inodes(runs, Alike(tree.RUN, True, names))
+    assert numbers == [inode(runs.child(name), {}) for name in names]
+    assert all(0 < number < 1 << 63 for number in numbers)
+
+
+def test_ids_that_are_much_alike_have_inodes_of_their_own() -> None:
+    names = [f"{number:032x}" for number in range(1000)] + [f"run-{n}" for n in range(1000)]
+    assert len(set(inodes(tree.parse("groups/g/runs"), Alike(tree.RUN, True, names)))) == 2000

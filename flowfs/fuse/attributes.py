@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import struct
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from posixpath import dirname, relpath
@@ -28,6 +30,9 @@ __all__ = [
 PLACEHOLDER_SIZE = 1
 
 _BLOCK = 512  # bytes; the unit of st_blocks whatever the file system
+_DIGITS = 32  # of an id as flowServ makes it
+_LARGEST = (1 << 63) - 1  # number of an inode
+_HEX = re.compile("[0-9a-f]*")
 _PREFERRED = 1 << 17  # bytes; what the kernel asks for at once
 # Where something can be made or removed. What is below a run goes with it.
 _CHANGING = frozenset({tree.RUNS, tree.UPLOADS, tree.RUN, tree.RESULTS, tree.OUTPUTS, tree.OUTPUT})
@@ -127,6 +132,10 @@ def type_bits(kind: Kind, directory: bool) -> int:
 
 def inodes(node: Node, alike: Alike) -> list[int]:
     """Return :func:`inode` of each of many names in a directory."""
+    if alike.kind is tree.RUN and (made := _of_digits(alike.names)) is not None:
+        return made
+    if alike.kind is tree.RUN and len(alike.names) > 1:  # some may be so, and others not
+        return [inodes(node, Alike(tree.RUN, True, [name]))[0] for name in alike.names]
     if alike.ids is not None:
         ends, begun = alike.ids, "\0".join(("result", _owner(node), ""))
     else:
@@ -138,6 +147,20 @@ def inodes(node: Node, alike: Alike) -> list[int]:
         whole.update(end.encode("utf-8", "surrogatepass"))
         numbers.append(int.from_bytes(whole.digest(), "big") >> 1 or 1)
     return numbers
+
+
+def _of_digits(names: list[str]) -> list[int] | None:
+    """Return inodes of names that are 32 hexadecimal digits each; None if others are among them.
+
+    flowServ makes its ids so, at random. Half of their bits are as good a number as any digest,
+    and there are listings of very many.
+    """
+    digits = "".join(names)
+    if set(map(len, names)) != {_DIGITS} or not _HEX.fullmatch(digits):
+        return None
+    halves = struct.unpack(f">{2 * len(names)}Q", bytes.fromhex(digits))
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    return [(one ^ other) % _LARGEST + 1 for one, other in pairs]
 
 
 def run_inodes(group_id: str, run_ids: list[str]) -> list[int]:
@@ -154,9 +177,11 @@ def _owner(node: Node) -> str:
 def inode(node: Node, entry: dict[str, Any]) -> int:
     """Return a number that is the same for the same thing, now and in any other mount.
 
-    A result has it from its run and file, so that its two names show one file; everything
-    else from its path.
+    A result has it from its run and file, so that its two names show one file; a run from its
+    id, where that is a long number; everything else from its path.
     """
+    if node.kind is tree.RUN and (made := _of_digits([node.names["run"]])) is not None:
+        return made[0]
     identity: tuple[str, ...] = ("path", node.path)
     if node.kind in (tree.RESULT, tree.OUTPUT) and "id" in entry:
         identity = ("result", _owner(node), entry["id"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import logging
 import operator
 import struct
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from typing import Any
 
 from flowfs.errors import FlowError, InvalidArguments, failure
 from flowfs.fuse.listings import Snapshots
@@ -42,7 +43,7 @@ _IDLE_THREADS = 10
 # Names of a directory of which libfuse keeps no more than the kernel has asked for, and how many
 # of them are made at once.
 _LARGE = 1000
-_PART = 512
+_PART = 256
 _ATTRIBUTES = b"user."  # what extended attributes begin with that there can be
 _SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
@@ -146,6 +147,7 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
     """
     module: Any = binding.module
     name_of, stat_of = _name, _Stat(module.c_stat)
+    entries_of, entry_size = _entries(module.c_stat), ctypes.sizeof(module.c_stat)
     threads, snapshots = Kept(), Snapshots()
     look, list_names = operations.getattr, operations.readdir
     read, read_into = operations.read, operations.read_into
@@ -155,7 +157,7 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
         ctypes.c_int,
         ctypes.c_void_p,
         ctypes.c_char_p,
-        ctypes.POINTER(module.c_stat),
+        ctypes.c_void_p,
         module.c_off_t,
         *[ctypes.c_int for _ in more],
     )
@@ -195,20 +197,30 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
             kept = listing is not None
             if listing is None:
                 listing = list_names(name_of(path), 0)
-            fill, stat = ctypes.cast(filler, filler_of), module.c_stat()
+            fill = ctypes.cast(filler, filler_of)
             large = offset > 0 or len(listing) > _LARGE
             if large and not kept:
                 # libfuse takes as much of it as the kernel wants at once. What it is told to
                 # keep it goes through from the beginning each time.
                 snapshots.begin(buffer, path, listing)
-            count, at = len(listing), offset
-            while at < count:
-                for name, type_of, number in listing.part(at, at + _PART if large else count):
-                    stat.st_mode, stat.st_ino = type_of, number
-                    at += 1
-                    text = name.encode("utf-8", "surrogateescape")
-                    if fill(buffer, text, stat, at if large else 0, *more):
-                        return 0 if large else -errno.ENOMEM
+            count = len(listing)
+            for at in range(offset, count, _PART):
+                names, types, numbers = listing.columns(at, at + _PART)
+                # Whatever is done for each name is done without a step of Python's own.
+                texts = "\0".join(names).encode("utf-8", "surrogateescape").split(b"\0")
+                stats = entries_of(numbers, types)
+                first = ctypes.cast(ctypes.c_char_p(stats), ctypes.c_void_p).value or 0
+                if any(
+                    map(
+                        fill,
+                        itertools.repeat(buffer),
+                        texts,
+                        range(first, first + len(stats), entry_size),
+                        range(at + 1, count + 1) if large else itertools.repeat(0),
+                        *map(itertools.repeat, more),
+                    )
+                ):
+                    return 0 if large else -errno.ENOMEM
             if offset >= count:
                 snapshots.end(buffer)
             return 0
@@ -246,6 +258,25 @@ def _name(path: bytes | None) -> str | None:
     return None if path is None else path.decode("utf-8", "surrogateescape")
 
 
+_CODES: Mapping[int, str] = {2: "H", 4: "I", 8: "Q"}  # by size
+
+
+def _entries(struct_of: Any) -> Callable[[list[int], list[int]], bytes]:
+    """Return what makes structs of inode numbers and types, one behind the other."""
+    number, mode = struct_of.st_ino, struct_of.st_mode
+    first, second = (number, mode) if number.offset < mode.offset else (mode, number)
+    ends = first.offset + first.size
+    between, behind = second.offset - ends, ctypes.sizeof(struct_of) - second.offset - second.size
+    codes = _CODES[first.size], _CODES[second.size]
+    pack = struct.Struct(f"={first.offset}x{codes[0]}{between}x{codes[1]}{behind}x").pack
+
+    def packed(numbers: list[int], types: list[int]) -> bytes:
+        values = (numbers, types) if first is number else (types, numbers)
+        return b"".join(map(pack, *values))
+
+    return packed
+
+
 class _Stat:
     """Writes what stat tells into the struct of a binding, wherever that has what.
 
@@ -266,19 +297,18 @@ class _Stat:
         "st_blksize",
     )
     _TIMES = ("st_atime", "st_mtime", "st_ctime")
-    _CODES: ClassVar[dict[int, str]] = {2: "H", 4: "I", 8: "Q"}
 
     def __init__(self, struct_of: Any) -> None:
         members = []  # offset, code, which of the values
         for index, name in enumerate(self._NUMBERS):
             field = getattr(struct_of, name)
-            members.append((field.offset, self._CODES[field.size], index))
+            members.append((field.offset, _CODES[field.size], index))
         for index, name in enumerate(self._TIMES):
             field = getattr(struct_of, f"{name}spec")
             half = field.size // 2
             for part in (0, 1):
                 which = len(self._NUMBERS) + 2 * index + part
-                members.append((field.offset + part * half, self._CODES[half].lower(), which))
+                members.append((field.offset + part * half, _CODES[half].lower(), which))
         form, at = "=", 0
         for offset, code, _ in sorted(members):
             form += f"{offset - at}x{code}"

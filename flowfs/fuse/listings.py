@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import cast
 
 from flowfs.filesystem.entries import Alike
 from flowfs.fuse.attributes import inodes, type_bits
@@ -45,23 +46,29 @@ class Directory:
 
     def part(self, start: int, stop: int) -> list[Listed]:
         """Return the names from one place in the listing to another."""
-        found: list[Listed] = []
+        return list(zip(*self.columns(start, stop), strict=True))
+
+    def columns(self, start: int, stop: int) -> tuple[list[str], list[int], list[int]]:
+        """Return names, type bits and inode numbers from one place in the listing to another."""
+        names: list[str] = []
+        types: list[int] = []
+        numbers: list[int] = []
         for count, piece in self._pieces:
             low, high = max(0, start), min(count, stop)
-            if low < high:
-                found += (
-                    self._made(piece, low, high) if isinstance(piece, Alike) else piece[low:high]
-                )
+            if low < high and isinstance(piece, Alike):
+                kind, directory, all_names, ids = piece
+                some = all_names[low:high]
+                names += some
+                types += [type_bits(kind, directory)] * len(some)
+                ids = None if ids is None else ids[low:high]
+                numbers += inodes(self._node, Alike(kind, directory, some, ids))
+            elif low < high:
+                for name, type_of, number in cast("list[Listed]", piece)[low:high]:
+                    names.append(name)
+                    types.append(type_of)
+                    numbers.append(number)
             start, stop = start - count, stop - count
-        return found
-
-    def _made(self, alike: Alike, low: int, high: int) -> list[Listed]:
-        kind, directory, names, ids = alike
-        if high - low < len(names):
-            names, ids = names[low:high], None if ids is None else ids[low:high]
-        type_of = type_bits(kind, directory)
-        numbers = inodes(self._node, Alike(kind, directory, names, ids))
-        return [(name, type_of, number) for name, number in zip(names, numbers, strict=True)]
+        return names, types, numbers
 
 
 class Snapshots:
