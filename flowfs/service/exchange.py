@@ -26,7 +26,14 @@ from flowfs.service.asking import is_ahead, waited
 from flowfs.service.credentials import Credentials
 from flowfs.service.deadline import Watch
 from flowfs.service.descriptor import origin_of
-from flowfs.service.faults import forget_locals, is_unresolved, late, network_failure, unclear
+from flowfs.service.faults import (
+    forget_locals,
+    is_broken_tls,
+    is_unresolved,
+    late,
+    network_failure,
+    unclear,
+)
 from flowfs.service.interruption import Batch, UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.sending import Reply
@@ -379,6 +386,9 @@ class Exchange:
             error_of_time = self._late()
             error_of_time.unclear = self._watch.sent
             return error_of_time
+        if self._watch is not None and self._watch.sent and is_broken_tls(error):
+            broken = f"cannot {self._what}: the connection broke within TLS"
+            return unclear(failure(BadReply, broken, self._path))
         return network_failure(
             error, what=self._what, path=self._path, timeout=self._session.timeout
         )

@@ -22,7 +22,7 @@ from flowfs.errors import (
 )
 from flowfs.service.addresses import UnknownAddress
 
-__all__ = ["forget_locals", "is_unresolved", "late", "network_failure", "unclear"]
+__all__ = ["forget_locals", "is_broken_tls", "is_unresolved", "late", "network_failure", "unclear"]
 
 E = TypeVar("E", bound=FlowError)
 
@@ -68,6 +68,16 @@ def network_failure(error: BaseException, *, what: str, path: str, timeout: floa
             f"cannot {what}: the system has not found the address of the host in time; "
             "does its name service answer?",
             path,
+        )
+    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in chain) and not any(
+        isinstance(cause, (TimeoutError, urllib3.exceptions.TimeoutError)) for cause in chain
+    ):
+        return failure(
+            ConnectionFailed,
+            f"cannot {what}: no way through the proxy: {_last_words(chain)}; proxies are named by "
+            "http_proxy, https_proxy and no_proxy in the environment",
+            path,
+            errno=errno.EHOSTUNREACH,
         )
     for cause in chain:
         if isinstance(
@@ -154,6 +164,16 @@ def forget_locals(error: BaseException, handled: BaseException | None) -> None:
         seen.add(id(current))
         stack += [current.__cause__, current.__context__]
         traceback.clear_frames(current.__traceback__)
+
+
+def is_broken_tls(error: BaseException) -> bool:
+    """Tell whether TLS broke off, other than by one side that refuses the other.
+
+    Who was refused has done nothing. Once a request is under way, all else is a connection
+    that broke, and the request may have arrived.
+    """
+    reasons = [str(cause.reason) for cause in _chain(error) if isinstance(cause, ssl.SSLError)]
+    return bool(reasons) and not any("ALERT" in one or "VERIFY" in one for one in reasons)
 
 
 def is_unresolved(error: BaseException) -> bool:

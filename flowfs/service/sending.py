@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.util import Timeout
 
+from flowfs.errors import InvalidArguments, failure
 from flowfs.service.connections import WatchedAdapter, new_http_session
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ class Sender:
 
         Raises
         ------
+        InvalidArguments
+            If there is no such file of authorities, or of the client's certificate.
         Exception
             Of requests, urllib3 or a socket; see :func:`flowfs.service.faults.network_failure`.
         """
@@ -167,6 +171,8 @@ class Sender:
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         adapter: Any = self._adapter if own else self.http.get_adapter(prepared.url)
         with self._lock:
+            if prepared.url.startswith("https:"):
+                _check_files(verify, cert)
             pool = adapter.get_connection_with_tls_context(
                 prepared, verify, proxies=proxies, cert=cert
             )
@@ -181,3 +187,19 @@ class Sender:
         """Close the connections that are not in use."""
         self.http.close()
         self._adapter.close()
+
+
+def _check_files(verify: bool | str | None, cert: str | tuple[str, str] | None) -> None:
+    """Say which file of those that TLS needs is not there; requests has no errno for it."""
+    parts = (cert,) if isinstance(cert, str) else cert or ()
+    needed = [(path, "certificate of the client (cert)") for path in parts]
+    if isinstance(verify, str):
+        by = "verify, --ca, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE"
+        needed.append((verify, f"certificate authorities ({by})"))
+    for path, what in needed:
+        try:
+            os.stat(path)
+        except OSError as error:
+            raise failure(
+                InvalidArguments, f"cannot use this as {what}: {error.strerror}", path
+            ) from None
