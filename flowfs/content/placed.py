@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
+
+from flowfs.service.leftovers import RawFile
 
 __all__ = ["PlacedFile"]
 
 _CHUNK = 1 << 20  # bytes
 
 
-class PlacedFile(io.RawIOBase):
+class PlacedFile(RawFile):
     """A file that is read, and knows where the next read begins.
 
     Who inherits from it reads at `_position` and moves that on; who has a size says so.
@@ -55,8 +55,3 @@ class PlacedFile(io.RawIOBase):
         while piece := self.read(_CHUNK):
             pieces.append(piece)
         return b"".join(pieces)
-
-    def __del__(self) -> None:
-        # Nobody will see what goes wrong now, and a half-built object has nothing to close.
-        with contextlib.suppress(Exception):
-            self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from flowfs.content.spool import Spool
 from flowfs.content.store import Store
 from flowfs.errors import BadReply, FlowError, failure
 from flowfs.service.body import Body
+from flowfs.service.leftovers import leave
 
 __all__ = ["Reader"]
 
@@ -213,10 +215,11 @@ class Reader(PlacedFile):
             self._body.close()
             self._body = None
 
-    def close(self) -> None:
-        """Close the file and its connection."""
-        if not self.closed:
-            self._drop_body()
-            if self._spool is not None:
-                self._store.release(self._source, self._spool)
-            super().close()
+    def _let_go(self) -> None:
+        self._drop_body()
+        if self._spool is not None:
+            self._store.release(self._source, self._spool)
+
+    def _drop(self) -> None:
+        if self._spool is not None:
+            leave(functools.partial(self._store.release, self._source, self._spool))

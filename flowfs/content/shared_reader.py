@@ -9,6 +9,7 @@ from flowfs.content.reader import Reader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 from flowfs.content.store import Store
+from flowfs.service.leftovers import leave
 
 __all__ = ["SharedReader"]
 
@@ -99,11 +100,12 @@ class SharedReader(PlacedFile):
             if body is not None:
                 body.close()
 
-    def close(self) -> None:
-        """Close the file."""
-        if not self.closed:
-            if self._file is not None:
-                self._file.close()
-            if self._alone is not None:
-                self._alone.close()
-            super().close()
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._alone is not None:
+            self._alone.close()
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            leave(self._file.close)

@@ -13,11 +13,12 @@ from fsspec.core import get_compression
 
 from flowfs.content import Reader, SharedReader
 from flowfs.filesystem.writing import OutgoingFile
+from flowfs.service.leftovers import RawFile
 
 __all__ = ["GeneratedFile", "NamedReader", "ResultFile", "TextFile", "compressed"]
 
 
-class NamedReader(io.RawIOBase):
+class NamedReader(RawFile):
     """A reader whose errors name the file as whoever opened it knows it.
 
     Parameters
@@ -72,11 +73,8 @@ class NamedReader(io.RawIOBase):
         with self._naming():
             return self._reader.readall()
 
-    def close(self) -> None:
-        """Close the file and its connection."""
-        if not self.closed:
-            self._reader.close()
-            super().close()
+    def _let_go(self) -> None:
+        self._reader.close()
 
 
 class ResultFile(io.BufferedReader):

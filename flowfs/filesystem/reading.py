@@ -21,6 +21,7 @@ from flowfs.filesystem.bound import BoundFileSystem, one_operation
 from flowfs.filesystem.copying import Plan, copy_all
 from flowfs.filesystem.files import GeneratedFile, NamedReader, ResultFile
 from flowfs.pool import Failures, map_all
+from flowfs.service.leftovers import clear_up
 from flowfs.tree import Node
 
 __all__ = ["Reading"]
@@ -72,6 +73,7 @@ class Reading(BoundFileSystem):
         source = self._source(node, path)
         if source is None:
             return GeneratedFile(self.entries.read(node), path)
+        clear_up()  # what is dropped unclosed piles up where everything is kept
         with self._naming(path):
             reader = self.content.open(source)
         named = NamedReader(reader, lambda: self._naming(path))

@@ -5,6 +5,7 @@ fsspec makes an instance for each thread; connections and caches live below the 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import threading
@@ -16,6 +17,7 @@ from flowfs.content import Content, Room
 from flowfs.disk import Disk
 from flowfs.filesystem.entries import Entries
 from flowfs.service import Credentials, FlowService, Session
+from flowfs.service.leftovers import clear_up, leave
 
 __all__ = ["Options", "Shared", "shared_for"]
 
@@ -55,7 +57,7 @@ class Shared:
             whose = functools.partial(_whose, self.service)
             disk = Disk(options.cache_dir, options.cache_size, whose)
             # What it has learned last is written when nobody needs it any more.
-            weakref.finalize(self, disk.close)
+            weakref.finalize(self, leave, disk.close).atexit = False
         self.content = Content(room, disk)
         self.content.packs.on = options.archives
         # The keys of sources begin as the catalog names what has gone.
@@ -84,6 +86,7 @@ _all: weakref.WeakValueDictionary[tuple[object, ...], Shared] = weakref.WeakValu
 
 def shared_for(endpoint: str, credentials: Credentials, options: Options) -> Shared:
     """Return what instances with these options share; made when first asked for."""
+    clear_up()
     # The process is part of the key: a fork inherits neither threads nor usable sockets.
     key = (os.getpid(), endpoint, credentials.token, options)
     with _lock:
@@ -91,3 +94,11 @@ def shared_for(endpoint: str, credentials: Credentials, options: Options) -> Sha
         if shared is None:
             shared = _all[key] = Shared(endpoint, credentials, options)
         return shared
+
+
+@atexit.register
+def _end() -> None:
+    for shared in list(_all.values()):
+        if shared.content.disk is not None:
+            leave(shared.content.disk.close)
+    clear_up()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import IncompleteRead
 
 from flowfs.errors import BadReply, FlowError, failure
+from flowfs.service.leftovers import RawFile
 
 if TYPE_CHECKING:
     from flowfs.service.deadline import Watch
@@ -24,7 +24,7 @@ _MAX_PAGE = 1 << 16  # bytes; also what is read at once of a body whose end nobo
 _AT_ONCE = 1 << 28  # bytes
 
 
-class Body(io.RawIOBase):
+class Body(RawFile):
     """The bytes of one reply, read as they come.
 
     Parameters
@@ -239,18 +239,11 @@ class Body(io.RawIOBase):
         if self._watch is not None:
             self._watch.interrupt()
 
-    def close(self) -> None:
-        """Close the reply; its connection is kept if the body was read to its end."""
-        if not self.closed:
-            self._response.close()
-            if self._watch is not None:
-                self._watch.release()
-            super().close()
-
-    def __del__(self) -> None:
-        # The response closes itself when it is collected; RawIOBase's own finalizer would
-        # call close() on a half-built object.
-        return
+    def _let_go(self) -> None:
+        # Its connection is kept if the body was read to its end.
+        self._response.close()
+        if self._watch is not None:
+            self._watch.release()
 
 
 def _number(text: str | None) -> int | None:

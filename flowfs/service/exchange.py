@@ -36,6 +36,7 @@ from flowfs.service.faults import (
 )
 from flowfs.service.interruption import Batch, UnderWay
 from flowfs.service.journal import Journal
+from flowfs.service.leftovers import clear_up
 from flowfs.service.sending import Reply
 from flowfs.service.statistics import Statistics, kind_of
 
@@ -116,6 +117,7 @@ class Exchange:
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
+        clear_up()
         Batch.check_current()
         if self._session.underway.closed:
             raise self._interrupted()

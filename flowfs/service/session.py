@@ -17,6 +17,7 @@ from flowfs.service.exchange import Exchange
 from flowfs.service.faults import unclear
 from flowfs.service.interruption import UnderWay
 from flowfs.service.journal import Journal
+from flowfs.service.leftovers import clear_up
 from flowfs.service.sending import Reply, Sender
 from flowfs.service.statistics import Statistics
 from flowfs.tokens.secret import Secret
@@ -235,6 +236,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        clear_up()
         with self._lock:
             if self._sender is not None and self._pid == os.getpid():
                 self._sender.close()
