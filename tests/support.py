@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,6 +62,20 @@ def uncovered(environment: Mapping[str, str]) -> dict[str, str]:
     Another user could not write them where they belong, and would complain.
     """
     return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
+
+
+def lasting_port() -> int:
+    """Return a free port of the loopback interface that the system gives to nobody by itself.
+
+    Where a server is to come back, one that the system has chosen may be another's by then.
+    """
+    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = random.SystemRandom().randrange(10_000, 60_000)
+        if int(ephemeral[0]) <= port <= int(ephemeral[1]):
+            continue
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Rest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from standin import Reply, StandIn
-from support import wait_until
+from support import lasting_port, wait_until
 from world import World, counted
 
 from flowfs import (
@@ -75,10 +74,7 @@ def fs(there: Looked) -> FlowFileSystem:
 @pytest.fixture(scope="module")
 def broken() -> FlowFileSystem:
     """A file system of a service that is not there."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    return FlowFileSystem(f"http://127.0.0.1:{port}", "token", retries=0)
+    return FlowFileSystem(f"http://127.0.0.1:{lasting_port()}", "token", retries=0)
 
 
 def names(paths: list[str]) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mounting import command_environment, flowfs, is_mounted, mounted, mountpoint, serve_mount, sh
-from support import Rest, wait_until
+from support import Rest, lasting_port, wait_until
 
 from flowfs.embedded import EmbeddedService, sample
 from flowfs.filesystem import FlowFileSystem
@@ -52,9 +51,9 @@ def refusal(*arguments: str | Path, environment: dict[str, str]) -> str:
 
 def test_no_service_there_is_said(directory: Path) -> None:
     environment = command_environment(None)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    said = refusal("mount", f"flow://127.0.0.1:{port}/", directory, environment=environment)
+    said = refusal(
+        "mount", f"flow://127.0.0.1:{lasting_port()}/", directory, environment=environment
+    )
     assert "is the service running?" in said
 
 

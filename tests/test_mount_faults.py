@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from mounting import mounted
 from standin import Asked, Reply
-from support import Rest, wait_until
+from support import Rest, lasting_port, wait_until
 from test_mount_concurrency import DATA, FOR_EVER, Stage, run, staged
 
 from flowfs.embedded import EmbeddedService
@@ -305,10 +304,8 @@ def test_an_open_file_in_a_deleted_run_reads_what_is_held_or_is_estale(
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[tuple[EmbeddedService, str, bytes]]:
     """A service of the test's own, and the path and bytes of a result of 24 MiB."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     # A port that was chosen for a service cannot be had again for a while.
-    with EmbeddedService.start(tmp_path / "service", port=port) as service:
+    with EmbeddedService.start(tmp_path / "service", port=lasting_port()) as service:
         rest, group = Rest(service), service.groups["hello"]
         source = tmp_path / "names.txt"
         source.write_bytes(os.urandom(1 << 20).hex().encode() * 12)

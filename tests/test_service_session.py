@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from standin import ROOT, Asked, Reply, StandIn
-from support import wait_until
+from support import lasting_port, wait_until
 
 from flowfs.errors import (
     AccessDenied,
@@ -1055,10 +1055,8 @@ class TestUnreachable:
 
     @pytest.mark.parametrize("call", CALLS)
     def test_refused(self, make: Make, call: Callable[[FlowService], Any]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
         with pytest.raises(ConnectionFailed, match="is the service running") as caught:
-            call(make(f"http://127.0.0.1:{port}/api", retries=1))
+            call(make(f"http://127.0.0.1:{lasting_port()}/api", retries=1))
         assert caught.value.errno == errno.ECONNREFUSED
         assert not caught.value.unclear
 
