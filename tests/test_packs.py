@@ -50,7 +50,11 @@ class Run:
 
     def fs(self, **options: Any) -> FlowFileSystem:
         """Return a file system that knows nothing yet."""
-        options = {"timeout": LONG + next(_numbers) / 1000, "max_connections": 1} | options
+        options = {
+            "timeout": LONG + next(_numbers) / 1000,
+            "max_connections": 1,
+            "ttl": 600,
+        } | options
         return FlowFileSystem(
             self.server.endpoint, self.server.routes.token, skip_instance_cache=True, **options
         )
@@ -427,7 +431,7 @@ def test_the_real_services_archive_has_the_same_bytes_as_each_file_by_itself() -
         group = made.json()["id"]
         handle = rest.ended(rest.start(group, {}))
         assert handle["state"] == "SUCCESS", handle
-        fs = FlowFileSystem(service.endpoint, service.token, max_connections=1)
+        fs = FlowFileSystem(service.endpoint, service.token, max_connections=1, ttl=600)
         got = fs.cat(f"groups/{group}/runs/{handle['id']}/results/*")
         asked = fs.catalog.service.session.statistics.document()
         assert asked["GET runs:download:file"]["count"] == TRIED

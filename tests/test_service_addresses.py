@@ -116,6 +116,7 @@ def test_threads_that_hang_are_not_made_without_end(
             Session(f"http://h{number}.{NAME}/api", timeout=0.1).json(
                 "GET", f"http://h{number}.{NAME}/api/", what="look"
             )
+    wait_until(lambda: len(names.asked) >= 2, 20, "the questions that are asked at once")
     assert len(names.asked) == 2
 
 
