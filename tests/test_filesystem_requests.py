@@ -206,7 +206,9 @@ class Big:
 
 
 @pytest.fixture
-def big() -> Iterator[Big]:
+def big(monkeypatch: pytest.MonkeyPatch) -> Iterator[Big]:
+    # What is read through instead of asked for anew depends on how long requests take.
+    monkeypatch.setattr(Pace, "worth", 1 << 18)
     with StandIn() as server:
         run_id, file_id = server.routes.add_file(DATA)
         fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=600)
