@@ -148,7 +148,7 @@ class Cost:
         left = len(unknown) - self.now
         # Whose plans nobody knows goes on for as long as they have gone on.
         meant = min(left, max(self.wanted, 0 if self.askers else self.files))
-        if own < _DEAR or size > _MOST or meant <= 0:
+        if own < _DEAR or size > _MOST or meant < (1 if self.askers else FEWEST):
             return 0.0
         if not {_ending(name) for name in unknown} <= self.endings:
             return 0.0  # of others it is not known how large they are

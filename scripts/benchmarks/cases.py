@@ -11,6 +11,7 @@ from benchmarks import (
     mount_finding,
     mount_listing,
     mount_reading,
+    packed,
     reading,
 )
 from benchmarks.case import Case
@@ -20,6 +21,7 @@ __all__ = ["CASES"]
 CASES: list[Case] = [
     *reading.CASES,
     many.CASE,
+    packed.CASE,
     *mount_reading.CASES,
     *mount_listing.CASES,
     *mount_finding.CASES,
