@@ -22,7 +22,7 @@ __all__ = ["Facts"]
 logger = logging.getLogger("flowfs.disk")
 
 _BATCH = 512  # facts that are written at once, at most
-_BATCH_BYTES = 1 << 21
+_BATCH_BYTES = 1 << 18  # who looks something up meanwhile waits until they are written
 _SOON = 0.3  # seconds after which others find what was learned
 _BUSY = 0.5  # seconds to wait for another process that writes
 _NEWS = 0.5  # seconds for which what is not there is not looked for again
