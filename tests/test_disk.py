@@ -22,7 +22,7 @@ from standin import Asked, Reply, StandIn
 from support import wait_until
 
 from flowfs import AccessDenied, FlowError, FlowFileSystem, NotADirectory, NotFound
-from flowfs.disk import CachedFile
+from flowfs.disk import CachedFile, put
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.journal import SIZE, records
 from flowfs.disk.telling import Teller
@@ -751,3 +751,13 @@ class TestRoom:
         os.utime(left, (1, 1))
         assert Allowance(os.fspath(tmp_path), 1_000_000).take(70_000)
         assert not left.exists()
+
+
+def test_all_is_written_though_the_system_takes_less_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:50_001], at))
+    with open(tmp_path / "file", "wb") as file:
+        put(file.fileno(), 7, DATA)
+    assert (tmp_path / "file").read_bytes() == bytes(7) + DATA

@@ -7,6 +7,7 @@ import os
 import tempfile
 from typing import IO
 
+from flowfs.disk import put
 from flowfs.errors import FlowError, failure
 
 __all__ = ["Room", "Scratch", "no_room"]
@@ -97,9 +98,7 @@ class Scratch:
 
     def write(self, start: int, data: bytes) -> None:
         """Write bytes; OSError if they cannot be written."""
-        view, written = memoryview(data), 0
-        while written < len(data):
-            written += os.pwrite(self.fd, view[written:], start + written)
+        put(self.fd, start, data)
 
     def close(self) -> None:
         """Close it; its bytes are gone."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.files import held
 from flowfs.disk.journal import Journal, birth, record
+from flowfs.disk.pieces import put
 
 __all__ = ["CachedArchive", "Draft"]
 
@@ -117,9 +118,7 @@ class Draft:
         view = memoryview(data)
         while view:
             piece = view[: _PIECE - (self._at - self._start)]
-            written = 0
-            while written < len(piece):
-                written += os.pwrite(self.fd, piece[written:], self._at + written)
+            put(self.fd, self._at, piece)
             self._checksum = zlib.crc32(piece, self._checksum)
             self._at += len(piece)
             if self._at - self._start == _PIECE:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.journal import Journal, Record
+from flowfs.disk.pieces import put
 from flowfs.disk.telling import Teller
 
 __all__ = ["CachedFile", "held"]
@@ -143,9 +144,7 @@ class CachedFile:
         """
         if not self._allowance.take(len(data)):
             raise OSError(errno.ENOSPC, "the cache is full of what is being read")
-        view, written = memoryview(data), 0
-        while written < len(data):
-            written += os.pwrite(self.fd, view[written:], start + written)
+        put(self.fd, start, data)
         now = time.monotonic()
         quiet, self._written = now - self._written > _QUIET, now
         if quiet:

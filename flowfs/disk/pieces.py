@@ -1,0 +1,34 @@
+"""Bytes written to a file in pieces of the size that the kernel does best with."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["put"]
+
+# Larger ones, Linux puts into large pages. Where a machine gets its memory from a host as it
+# first touches it, large pages are new memory, and making one costs ten times what copying
+# bytes into small pages that were in use before does.
+_PIECE = 1 << 16  # bytes
+
+
+def put(fd: int, start: int, data: bytes | memoryview) -> None:
+    """Write all of some bytes.
+
+    Parameters
+    ----------
+    fd : int
+        Of the file.
+    start : int
+        Where in it.
+    data : bytes or memoryview
+        What.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written; some of them may have been.
+    """
+    view, written = memoryview(data), 0
+    while written < len(view):
+        written += os.pwrite(fd, view[written : written + _PIECE], start + written)
