@@ -56,7 +56,7 @@ def test_who_goes_through_a_directory_is_answered_from_one_listing() -> None:
     assert reader.told("r0")
     reader.known.listed = None  # too old
     for name in NAMES[1:]:
-        reader.now += 0.9
+        reader.now += 3
         assert reader.told(name), name
         assert reader.told(name), name
 
@@ -74,18 +74,19 @@ def test_who_has_stopped_or_goes_on_for_long_is_not_answered_from_an_old_listing
     reader.known.listed = None
     assert reader.told("r0")
     for _ in range(3):  # who waits for one run to go is soon told
-        reader.now += 0.4
+        reader.now += 0.8
         last = reader.told("r0")
     assert not last
+    reader.now += 9
     assert not reader.told("r1")
 
     slow = Reader()
     slow.known.listed = None
-    for number in range(70):
-        slow.now += 0.99
-        if number % 4 == 0:  # hardly getting on
-            last = slow.told(NAMES[number // 4])
-    assert not last
+    told = []
+    for name in NAMES:
+        told.append(slow.told(name))
+        slow.now += 9
+    assert told == [True] * 7 + [False] * 13
 
 
 def test_after_a_change_made_here_an_old_listing_tells_nothing() -> None:

@@ -15,7 +15,8 @@ from flowfs.tree import Node
 __all__ = ["Shown"]
 
 _DIRECTORIES = 8  # of runs, of which it is known that they were read
-_MOMENT = 1.0  # seconds within which who looks at a name, and then at the next one, goes on
+_SOON = 10.0  # seconds within which who goes on to the next name goes on
+_MOMENT = 2.0  # seconds within which the same name is asked about again by who goes on
 _LONGEST = 60.0  # seconds for which one listing is enough for somebody who goes on
 _SKIPPED = 4  # names that may lie between two that are looked at
 
@@ -30,8 +31,8 @@ class Shown:
     time in as many steps. A listing has all that is to be told, so each answer takes few, and
     none of them a request: who goes on from name to name, in the order in which they were
     listed, is answered from what was listed when he began, for a minute at most, though it is
-    good for `ttl` seconds otherwise. Who asks about one name, or here and there, or after a
-    change made here, is not.
+    good for `ttl` seconds otherwise. Who asks about one name again and again, or here and
+    there, or after a change made here, is not.
 
     Thread-safe: those who go through one directory at the same time may hinder each other,
     and are then told by others.
@@ -153,7 +154,7 @@ class _Directory:
         place = self._place
         for at in range(place, min(place + _SKIPPED, len(self._order))):
             if self._order[at] == name:
-                soon = now < self._moved + _MOMENT
+                soon = now < self._moved + (_SOON if at > place else _MOMENT)
                 if at > place:
                     self._place, self._moved = at, now
                 return soon

@@ -3,6 +3,7 @@
 As a program::
 
     python memory_mount.py BINDING DIRECTORY FILE...
+    python memory_mount.py BINDING DIRECTORY --empty NUMBER
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["memory_mount"]
+__all__ = ["in_memory", "memory_mount", "options_of"]
 
 # Those of a mount of flowfs, as far as they bear on reading.
 _OPTIONS: dict[str, Any] = {
@@ -31,6 +32,7 @@ _OPTIONS: dict[str, Any] = {
 }
 _OF_LIBFUSE_2: dict[str, Any] = {"big_writes": True, "max_background": "1024"}
 _OF_LIBFUSE_3: dict[str, Any] = {"max_threads": "1000", "max_idle_threads": "10"}
+_EMPTY = "--empty"
 _AUTO_INVAL_DATA = 1 << 12
 _BACKGROUND = 1024
 
@@ -41,8 +43,9 @@ class _Memory:
     use_ns = True
     flag_nullpath_ok = True
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, Sequence[int]]) -> None:
         self._names = ["/" + name for name in files]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
         self._bytes = list(files.values())
         self._since = time.time_ns()
 
@@ -79,13 +82,13 @@ class _Memory:
         fi.keep_cache = 1
         return 0
 
-    def read(self, path: str | None, size: int, offset: int, fi: Any) -> bytes:
+    def read(self, path: str | None, size: int, offset: int, fi: Any) -> Sequence[int]:
         return self._bytes[fi.fh][offset : offset + size]
 
     def _number(self, path: str) -> int:
         try:
-            return self._names.index(path)
-        except ValueError:
+            return self._numbers[path]
+        except KeyError:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
 
@@ -98,19 +101,35 @@ class _Called(_Memory):
         return getattr(self, name)(*arguments)
 
 
+def in_memory(binding: str, files: Mapping[str, Sequence[int]]) -> Any:
+    """Return the operations of such files, as a binding wants them."""
+    return _Called(files) if binding == "fusepy" else _Memory(files)
+
+
+def options_of(module: Any) -> dict[str, Any]:
+    """Return the options of a mount by a binding."""
+    library = int(getattr(module, "fuse_version_major", 2))
+    return {**_OPTIONS, **(_OF_LIBFUSE_2 if library == 2 else _OF_LIBFUSE_3)}
+
+
 def main(binding: str, directory: str, *names: str) -> None:
     """Mount files and serve them until the mount ends."""
     module = import_module({"fusepy": "fuse", "mfusepy": "mfusepy"}[binding])
-    files = {os.path.basename(name): Path(name).read_bytes() for name in names}
-    library = int(getattr(module, "fuse_version_major", 2))
-    options = {**_OPTIONS, **(_OF_LIBFUSE_2 if library == 2 else _OF_LIBFUSE_3)}
-    operations = _Called(files) if binding == "fusepy" else _Memory(files)
-    module.FUSE(operations, directory, raw_fi=True, foreground=True, **options)
+    if names[:1] == (_EMPTY,):
+        files = {f"{number:032x}": b"" for number in range(int(names[1]))}
+    else:
+        files = {os.path.basename(name): Path(name).read_bytes() for name in names}
+    operations = in_memory(binding, files)
+    module.FUSE(operations, directory, raw_fi=True, foreground=True, **options_of(module))
 
 
 @contextlib.contextmanager
 def memory_mount(
-    files: Sequence[Path], binding: str = "fusepy", library: str | None = None
+    files: Sequence[Path] = (),
+    binding: str = "fusepy",
+    library: str | None = None,
+    *,
+    empty: int = 0,
 ) -> Iterator[Any]:
     """Mount files that a process of its own has in memory.
 
@@ -122,6 +141,8 @@ def memory_mount(
         By which binding.
     library : {"fuse", "fuse3"}, optional
         What mfusepy loads.
+    empty : int
+        Instead of any files, how many empty ones.
 
     Yields
     ------
@@ -130,7 +151,8 @@ def memory_mount(
     from benchmarks.mounts import served
 
     environment = {} if library is None else {"FUSE_LIBRARY_NAME": library}
-    command = [sys.executable, os.path.abspath(__file__), binding, "{mount}", *files]
+    given = [_EMPTY, str(empty)] if empty else files
+    command = [sys.executable, os.path.abspath(__file__), binding, "{mount}", *given]
     with served(command, environment) as mount:
         yield mount
 

