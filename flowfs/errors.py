@@ -283,6 +283,7 @@ _BY_STATUS: Mapping[int, type[FlowError]] = {
     403: AccessDenied,
     404: NotFound,
     408: DeadlineExceeded,
+    409: InvalidRunState,
     413: TooLarge,
     429: ServiceBusy,
     503: ServiceBusy,

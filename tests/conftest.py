@@ -93,6 +93,12 @@ def _missing(item: pytest.Item) -> Iterator[tuple[str, str]]:
         yield "service", "FLOWFS_TEST_PYTHON_072 names no interpreter with flowserv 0.7.2"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-faults", action="store_true", help="write the table of docs/faults.md"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):

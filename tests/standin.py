@@ -57,15 +57,21 @@ class Reply:
     ----------
     body : bytes or Any
         Bytes as they are; everything else as JSON.
+    delay : float
+        Wait so many seconds before anything.
     hang : str
         Say no more ``"before"`` anything, within the ``"headers"`` or within the ``"body"``,
         until the client goes away.
     drip : str
         Send ``"headers"`` or ``"body"`` a byte at a time, `pause` seconds between.
+    dripped : int, optional
+        How many bytes at the end are sent so; by default all.
     reset : bool
         Reset the connection instead of answering.
-    cut : int, optional
-        Close the connection after that many bytes of the body.
+    reset_within : bool
+        Reset the connection in the middle of the body.
+    cut : int or float, optional
+        Close the connection after that many bytes of the body, or that part of it.
     cut_headers : bool
         Close the connection within the headers.
     length : int or bool
@@ -74,6 +80,10 @@ class Reply:
         Send the body in chunks, without a length.
     gzip : bool
         Compress the body, whether the client takes that or not.
+    raw : bytes
+        Send these bytes and nothing else, and close the connection.
+    closes : bool
+        Close the connection behind the body, and do not say so.
     ranges : bool or str
         Honour a Range header (True), ignore it (False), or answer with this Content-Range.
     """
@@ -81,15 +91,20 @@ class Reply:
     status: int = 200
     body: Any = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
     hang: str = ""
     drip: str = ""
     pause: float = 0.05
+    dripped: int | None = None
     reset: bool = False
-    cut: int | None = None
+    reset_within: bool = False
+    cut: int | float | None = None
     cut_headers: bool = False
     length: int | bool = True
     chunked: bool = False
     gzip: bool = False
+    raw: bytes = b""
+    closes: bool = False
     ranges: bool | str = True
 
 
@@ -161,6 +176,13 @@ class StandIn:
     def let_go(self) -> None:
         """End all connections, and whatever is slow on purpose."""
         self.stopped.set()
+        self.restart()
+
+    def restart(self) -> None:
+        """End all connections at once, as a service does that is started anew.
+
+        Whatever was being answered is lost; who asks again is answered.
+        """
         with self._lock:
             for connection in self._sockets:
                 with contextlib.suppress(OSError):
@@ -187,8 +209,10 @@ class StandIn:
                     break
         if callable(answer):
             answer = answer(asked)
-        if answer is not None:
-            return answer
+        return self.own(asked) if answer is None else answer
+
+    def own(self, asked: Asked) -> Reply:
+        """Do what is asked for, and return what the service would answer."""
         with self._lock:
             status, body = self.routes.answer(
                 asked.method, unquote(asked.path), asked.headers, asked.body
@@ -247,11 +271,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
     def _send(self, reply: Reply) -> None:
-        if reply.reset:
-            # Lingering for no time at all makes of a close a reset.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+        if reply.delay and self.server.standin.stopped.wait(reply.delay):
             raise ConnectionError
+        if reply.reset:
+            self._reset()
+        if reply.raw:
+            self.wfile.write(reply.raw)
+            return self._close()
         if reply.hang == "before":
             self._hang()
         status, body, headers = self._ranged(reply)
@@ -273,8 +299,12 @@ class _Handler(BaseHTTPRequestHandler):
             pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)]
             ends = b"" if reply.cut is not None else b"0\r\n\r\n"
             body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + ends
-        self._write(body[: reply.cut], reply, "body")
-        if reply.cut is not None or reply.length is not True:
+        if reply.reset_within:
+            self.wfile.write(body[: len(body) // 2])
+            self._reset()
+        cut = int(len(body) * reply.cut) if isinstance(reply.cut, float) else reply.cut
+        self._write(body[:cut], reply, "body")
+        if reply.cut is not None or reply.length is not True or reply.closes:
             self._close()
         return None
 
@@ -307,13 +337,21 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.drip != part:
             self.wfile.write(data)
             return
-        for byte in data:
+        slow = len(data) if reply.dripped is None else min(reply.dripped, len(data))
+        self.wfile.write(data[: len(data) - slow])
+        for byte in data[len(data) - slow :]:
             self.wfile.write(bytes([byte]))
             if self.server.standin.stopped.wait(reply.pause):
                 raise ConnectionError
 
     def _close(self) -> None:
         self.close_connection = True
+
+    def _reset(self) -> None:
+        # Lingering for no time at all makes of a close a reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        raise ConnectionError
 
     def _hang(self) -> None:
         self.connection.recv(1)  # nothing comes until the client goes away

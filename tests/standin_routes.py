@@ -54,13 +54,13 @@ class Routes:
     tokens : set of str
         Good tokens; `token` is one of them.
     group, workflow : str
-        Ids of the only ones.
+        Ids of the only ones, unless `add_group` makes more groups.
     runs : dict
         Handles by id, oldest first. Tests may change them as they like.
     files : dict
         Bytes by the id of an upload or result file.
     uploads : list of dict
-        As listed.
+        As listed. Those of other groups than the first are of whom `owners` says.
     patterns : dict
         The routes that the descriptor announces.
     max_upload : int
@@ -77,6 +77,8 @@ class Routes:
         self.runs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.uploads: list[dict[str, Any]] = []
+        self.groups = {self.group}
+        self.owners: dict[str, str] = {}  # groups of uploads, by their ids
         self.patterns = dict(DEFAULT_ROUTES)
         self.max_upload = 1 << 40
         self._ends: dict[str, float] = {}
@@ -113,12 +115,29 @@ class Routes:
 
     # -- what tests need ---------------------------------------------------
 
-    def add_file(self, data: bytes, name: str = "results/data.bin") -> tuple[str, str]:
+    def add_group(self) -> str:
+        """Make one more group, and return its id."""
+        made = secrets.token_hex(8)
+        self.groups.add(made)
+        return made
+
+    def add_file(
+        self, data: bytes, name: str = "results/data.bin", **members: Any
+    ) -> tuple[str, str]:
         """Make a run in SUCCESS with one file, and return both ids."""
         file_id = secrets.token_hex(8)
         self.files[file_id] = data
-        handle = self.add_run("SUCCESS", files=[{"id": file_id, "name": name}])
+        handle = self.add_run("SUCCESS", files=[{"id": file_id, "name": name}], **members)
         return handle["id"], file_id
+
+    def add_upload(self, data: bytes, name: str, group: str) -> dict[str, Any]:
+        """Make an upload, and return what is listed of it."""
+        now = datetime.now(timezone.utc).isoformat()
+        entry = {"id": secrets.token_hex(8), "name": name, "createdAt": now, "size": 0}
+        self.files[str(entry["id"])] = data
+        self.owners[str(entry["id"])] = group
+        self.uploads.append(entry)
+        return entry
 
     def add_run(self, state: str = "SUCCESS", **members: Any) -> dict[str, Any]:
         """Make a run and return its handle."""
@@ -189,12 +208,14 @@ class Routes:
             "members": [{"id": "user-1", "username": self.username}],
             "parameters": _PARAMETERS,
             "files": self.get_uploads(group)[1]["files"],
-            "runs": self._listed(),
+            "runs": self._listed(group),
         }
 
     def get_uploads(self, group: str) -> tuple[int, Any]:
         self._check(group)
-        return 200, {"files": list(self.uploads)}
+        owners = self.owners
+        mine = [one for one in self.uploads if owners.get(one["id"], self.group) == group]
+        return 200, {"files": mine}
 
     def post_upload(self, group: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
         self._check(group)
@@ -210,11 +231,7 @@ class Routes:
         stored = re.sub(r"[^A-Za-z0-9_.-]", "", plain).strip("._")
         if not stored:
             raise Refusal(400, "invalid name")
-        now = datetime.now(timezone.utc).isoformat()
-        entry = {"id": secrets.token_hex(8), "name": stored, "createdAt": now, "size": 0}
-        self.uploads.append(entry)
-        self.files[str(entry["id"])] = data
-        return 201, entry
+        return 201, self.add_upload(data, stored, group)
 
     def get_upload(self, group: str, file_id: str) -> tuple[int, Any]:
         return 200, self._file(file_id)
@@ -229,7 +246,7 @@ class Routes:
 
     def get_runs(self, group: str) -> tuple[int, Any]:
         self._check(group)
-        return 200, {"runs": self._listed()}
+        return 200, {"runs": self._listed(group)}
 
     def post_run(self, group: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
         self._check(group)
@@ -243,7 +260,7 @@ class Routes:
         if not str(seconds).isdecimal():
             raise Refusal(400, f"no int '{seconds}'")
         names = self._file(values["names"]["value"]["fileId"]).decode().split()
-        handle = self.add_run("RUNNING", arguments=arguments)
+        handle = self.add_run("RUNNING", arguments=arguments, groupId=group)
         text = "".join(f"{values.get('greeting', 'Hello')}, {name}!\n" for name in names)
         file_id = secrets.token_hex(8)
         self.files[file_id] = text.encode()
@@ -292,7 +309,7 @@ class Routes:
     # -- plumbing ----------------------------------------------------------
 
     def _check(self, group: str) -> None:
-        if group != self.group:
+        if group not in self.groups:
             raise Refusal(404, f"unknown group '{group}'")
 
     def _file(self, file_id: str) -> bytes:
@@ -300,14 +317,16 @@ class Routes:
             raise Refusal(404, f"unknown file '{file_id}'")
         return self.files[file_id]
 
-    def _listed(self) -> list[dict[str, Any]]:
-        handles = [self._run(run_id) for run_id in self.runs]
+    def _listed(self, group: str) -> list[dict[str, Any]]:
+        handles = [self._run(i) for i, run in self.runs.items() if run["groupId"] == group]
         return [{k: h[k] for k in ("id", "state", "createdAt")} for h in handles]
 
     def _shown(self, run_id: str) -> dict[str, Any]:
         handle = dict(self._run(run_id))
         if handle["state"] != "SUCCESS":
             handle.pop("files", None)
+        else:
+            handle.setdefault("files", [])
         return handle
 
     def _run(self, run_id: str) -> dict[str, Any]:

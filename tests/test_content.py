@@ -467,12 +467,13 @@ class TestSizes:
             content.forget(source)
         assert server.count() == 2
 
-    def test_what_may_have_broken_off_unnoticed_is_not_kept(
+    def test_what_may_have_broken_off_unnoticed_is_asked_about_and_not_kept(
         self, server: StandIn, content: Content, make: Make
     ) -> None:
         server.on("GET", FILES, Reply(body=SMALL, length=False, ranges=False, cut=1000), None)
         source = make(SMALL)
-        assert content.read(source, 0, None) == SMALL[:1000]  # nothing tells that it is not all
+        with pytest.raises(BadReply, match="broke off after 1000 of 5000"):
+            content.read(source, 0, None)
         assert content.read(source, 0, None) == SMALL
 
 

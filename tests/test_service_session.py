@@ -449,11 +449,11 @@ class TestRedirects:
         def onwards(asked: Asked) -> Reply:
             left = int(asked.path[-1])
             if not left:
-                return Reply(body=HANDLE)
+                return Reply(body={**HANDLE, "id": "5"})
             return Reply(301, headers={"Location": f"{server.endpoint}/runs/{left - 1}"})
 
         server.on("GET", "/runs/[0-9]", onwards)
-        assert flow.runs.get_run("5") == HANDLE
+        assert flow.runs.get_run("5") == {**HANDLE, "id": "5"}
         server.asked.clear()
         with pytest.raises(BadReply, match="more than 5 redirects"):
             flow.runs.get_run("6")
@@ -743,10 +743,10 @@ class TestConnections:
 class TestDescriptor:
     def test_the_services_patterns_are_used(self, server: StandIn, make: Make) -> None:
         server.routes.patterns["runs:get"] = "v2/{runId}/show?full=1&id={runId}"
-        server.on("GET", "/v2/a%2Fb/show", Reply(body=HANDLE))
+        server.on("GET", "/v2/a%2Fb/show", Reply(body={**HANDLE, "id": "a/b"}))
         service = make()
         service._descriptor = None
-        assert service.runs.get_run("a/b") == HANDLE
+        assert service.runs.get_run("a/b") == {**HANDLE, "id": "a/b"}
         assert server.asked[-1].query == "full=1&id=a%2Fb"
 
     @pytest.mark.parametrize(
@@ -1009,7 +1009,7 @@ class TestUnclearStart:
 
         def slow(asked: Asked) -> Reply:  # each in time, and all of them not
             server.stopped.wait(1.5)
-            return Reply(body=HANDLE)
+            return Reply(body={**HANDLE, "id": asked.path.rpartition("/")[2]})
 
         server.on("POST", ".*", Reply(500))
         server.on("GET", "/runs/.*", slow)

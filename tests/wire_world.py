@@ -185,7 +185,7 @@ class World(Routes):
 
     def get_runs(self, group: str) -> tuple[int, Any]:
         self._check(group)
-        return 200, self._with_runs({}, self._listed())
+        return 200, self._with_runs({}, self._listed(group))
 
     def get_group(self, group: str) -> tuple[int, Any]:
         self._check(group)

@@ -7,6 +7,8 @@ from flowfs.content.shared_reader import SharedReader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
 from flowfs.content.store import Store
+from flowfs.errors import BadReply
+from flowfs.service.asking import is_ahead
 
 __all__ = ["Content"]
 
@@ -40,8 +42,8 @@ class Content(Store):
     def part(self, source: Source, start: int, end: int | None) -> bytes:
         """Return the bytes from `start` to `end` (exclusive; None: the end).
 
-        One request at most; where content is kept on disk, none for what is there, and one for
-        the size if it is not known and `start` is not 0.
+        One request unless a reply breaks off; where content is kept on disk, none for what is
+        there, and one for the size if it is not known and `start` is not 0.
 
         Raises
         ------
@@ -49,7 +51,12 @@ class Content(Store):
             As the service says.
         """
         if self.disk is None or source.whole:
-            return self.read(source, start, end)
+            try:
+                return self.read(source, start, end)
+            except BadReply as error:
+                # A reply that broke off is asked for again; an archive would be another one.
+                if source.whole or error.status is not None or is_ahead():
+                    raise
         with self.open(source) as reader:
             reader.seek(start)
             return reader.readall() if end is None else reader.read(max(0, end - start))

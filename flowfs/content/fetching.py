@@ -59,6 +59,10 @@ class Fetching:
     def body(self, start: int, until: int) -> Body:
         """Open a reply with the bytes from `start` on; one request."""
         body = self._store.fetch(self._source, start, None if until == self.size else until)
+        if body.total not in (None, self.size):  # it was forgotten, and is another one now
+            body.close()
+            message = f"it has {body.total} bytes now and had {self.size} when it was opened"
+            raise failure(BadReply, message, body.name, status=200)
         self.from_the_front |= start > 0 and body.length != 0 and body.start == 0
         return body
 

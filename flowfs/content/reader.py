@@ -205,9 +205,12 @@ class Reader(PlacedFile):
         if count:
             self._pace.came(count, since)
             self._failures = 0
-        elif self._position < (self._store.known_size(self._source) or 0):
-            # A reply that does not say its length ends unnoticed.
-            raise failure(BadReply, f"the reply broke off after {self._body_at} bytes", body.name)
+        else:
+            # A reply that does not say its length ends unnoticed: then the size is asked for.
+            size = self._store.known_size(self._source) if body.sure else self.size
+            if self._position < (size or 0):
+                message = f"the reply broke off after {self._body_at} bytes"
+                raise failure(BadReply, message, body.name)
         return got
 
     def _drop_body(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from flowfs.content.room import Scratch, no_room
 from flowfs.content.shelf import Shelf
 from flowfs.disk import CachedArchive, Draft
-from flowfs.errors import FlowError, again, failure
+from flowfs.errors import BadReply, FlowError, again, failure
 from flowfs.service.body import Body
 
 __all__ = ["Spool"]
@@ -131,6 +131,12 @@ class Spool:
                 piece = self._body.read(_CHUNK)
                 if piece:
                     self._write(piece)
+                elif not self._body.sure:
+                    raise failure(
+                        BadReply,
+                        "the service does not say how large it is, and it may have broken off",
+                        self._body.name,
+                    )
             except FlowError as error:
                 self._fail(error)
                 break

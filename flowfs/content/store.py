@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flowfs.content.packs import SMALL, Packs
@@ -157,11 +158,13 @@ class Store:
         with body:
             if body.total is None:
                 raise failure(BadReply, "the service does not say how large it is", body.name)
-            # First the bytes: who knows the size may look for them.
-            if body.length in (0, body.total) and body.total <= _SMALL:
-                self._keep_small(source, body)
-            elif body.length is not None and body.length <= _SMALL:
-                body.read()  # drained, so that the connection is kept
+            # First the bytes: who knows the size may look for them. Where they break off, the
+            # size is known all the same, and whoever wants them asks for them.
+            with suppress(BadReply):
+                if body.length in (0, body.total) and body.total <= _SMALL:
+                    self._keep_small(source, body)
+                elif body.length is not None and body.length <= _SMALL:
+                    body.read()  # drained, so that the connection is kept
             self.learn_size(source, body.total)
             return body.total
 
@@ -280,6 +283,8 @@ class Store:
                 skip -= passed
             data = body.read(wanted)
             known = self.known_size(source)
+            if known is None and not body.sure:
+                known = self.size(source)  # asked for: what came may be a part
             if known is not None and start + len(data) < (
                 known if end is None else min(end, known)
             ):
@@ -319,6 +324,17 @@ class Store:
             body.close()
             raise
         if body.total is not None:
+            known = self.known_size(source)
+            if known is not None and known != body.total:
+                # One of the two is wrong: nothing that is kept of it can be believed.
+                body.close()
+                self.forget(source)
+                raise failure(
+                    BadReply,
+                    f"it has {body.total} bytes now and had {known}, and it cannot have changed",
+                    body.name,
+                    status=200,
+                )
             self.learn_size(source, body.total)
         return body
 

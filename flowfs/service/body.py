@@ -49,6 +49,8 @@ class Body(RawFile):
         ranged request that was honoured.
     total : int or None
         Bytes in the whole file, when known.
+    sure : bool
+        Whether its end can be told from a break: it has a length, or comes in chunks.
 
     Notes
     -----
@@ -82,6 +84,8 @@ class Body(RawFile):
         self.length = None if self._encoded else _number(headers.get("Content-Length"))
         self.start = 0
         self.total = self.length
+        told = _number(headers.get("Content-Length")) is not None
+        self.sure = told or bool(getattr(response.raw, "chunked", False))
         if response.status_code == 206:
             self.start, self.total = self._content_range(headers.get("Content-Range", ""))
         elif response.status_code == 416:  # past the end: ``bytes */<size>``

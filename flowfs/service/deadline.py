@@ -102,6 +102,13 @@ class Watch:
         """Whether what is watched has been ended before its time."""
         return self.expired or self.interrupted
 
+    def limit(self, at: float) -> None:
+        """Have time be up at another moment than was said; infinite: never."""
+        with self._lock:
+            self.at = at
+        if at != float("inf"):
+            _keeper.add(self)
+
     def keep(self) -> None:
         """Stay interruptible when the ``with`` block ends, until :meth:`release`."""
         self._kept = True
@@ -203,7 +210,8 @@ class _Keeper:
             due.fire()
 
     def _due(self) -> Watch | None:
-        while self._heap and self._heap[0][2].off:
+        # Those that are over, or have another time by now.
+        while self._heap and (self._heap[0][2].off or self._heap[0][0] != self._heap[0][2].at):
             heapq.heappop(self._heap)
         if self._heap and self._heap[0][0] <= time.monotonic():
             return heapq.heappop(self._heap)[2]

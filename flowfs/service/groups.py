@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flowfs.errors import NotFound
+from flowfs.errors import BadReply, NotFound, failure
 from flowfs.service.descriptor import ServiceDescriptor
 from flowfs.service.json_shapes import object_of, objects_in
 from flowfs.service.session import Session
@@ -60,7 +60,10 @@ class GroupService:
         what, path = f"get group {group_id!r}", f"groups/{group_id}"
         url = self._urls("groups:get", userGroupId=group_id)
         reply = self._session.json("GET", url, what=what, path=path, objects=objects)
-        return object_of(reply, what, path, "id")
+        group = object_of(reply, what, path, "id")
+        if group["id"] != group_id:
+            raise failure(BadReply, f"cannot {what}: the reply is about {group['id']!r}", path)
+        return group
 
     def list_groups(self) -> list[dict[str, Any]]:
         """List all groups of the user.

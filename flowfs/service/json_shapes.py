@@ -6,7 +6,7 @@ from typing import Any
 
 from flowfs.errors import BadReply, failure
 
-__all__ = ["object_of", "objects_in"]
+__all__ = ["object_of", "objects_in", "run_of"]
 
 
 def object_of(reply: Any, what: str, path: str, *required: str) -> dict[str, Any]:
@@ -58,6 +58,32 @@ def objects_in(
         if made is None or not isinstance(entry, made):
             object_of(entry, what, path, *required)
     return entries
+
+
+def run_of(reply: Any, what: str, path: str, run_id: str | None = None) -> dict[str, Any]:
+    """Return a reply that must be a run's handle.
+
+    Parameters
+    ----------
+    reply : Any
+        The reply.
+    what, path : str
+        The act as words, and what it is about, for errors.
+    run_id : str, optional
+        The run that it must be about.
+
+    Raises
+    ------
+    BadReply
+        If it has no id and state as text, is about another run, or does not list the files of
+        a run in SUCCESS, each with an id: what is not understood is never left out.
+    """
+    handle = object_of(reply, what, path, "id", "state")
+    if run_id is not None and handle["id"] != run_id:
+        raise failure(BadReply, f"cannot {what}: the reply is about {handle['id']!r}", path)
+    if handle["state"] == "SUCCESS":
+        objects_in(handle, "files", what, path, "id")
+    return handle
 
 
 def _kind(value: Any) -> str:

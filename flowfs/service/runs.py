@@ -12,7 +12,7 @@ from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, Uncle
 from flowfs.service.body import Body
 from flowfs.service.credentials import find_credentials
 from flowfs.service.descriptor import Descriptor, ForeignDescriptor, ServiceDescriptor
-from flowfs.service.json_shapes import object_of, objects_in
+from flowfs.service.json_shapes import objects_in, run_of
 from flowfs.service.session import Session
 
 __all__ = ["ACTIVE_STATES", "ENDED_STATES", "STATES", "RemoteRunService"]
@@ -106,7 +106,7 @@ class RemoteRunService:
             body=body,
             hint="only an active run can be canceled",
         )
-        return object_of(reply, what, path)
+        return run_of(reply, what, path, run_id)
 
     def delete_run(self, run_id: str) -> None:
         """Delete an ended run and its files.
@@ -212,7 +212,7 @@ class RemoteRunService:
         """
         what, path = f"get run {run_id!r}", f"runs/{run_id}"
         reply = self.session.json("GET", self.urls("runs:get", runId=run_id), what=what, path=path)
-        return object_of(reply, what, path, "id", "state")
+        return run_of(reply, what, path, run_id)
 
     def list_runs(self, group_id: str, state: str | None = None) -> dict[str, Any]:
         """List the runs of a group.
@@ -300,7 +300,7 @@ class RemoteRunService:
         body = {self.labels["RUN_ARGUMENTS"]: arguments}
         try:
             reply = self.session.json("POST", url, what=what, path=path, body=body)
-            return object_of(reply, what, path, "id", "state")
+            return run_of(reply, what, path)
         except NotFound as error:
             if not _UNKNOWN_FILE.match(error.service_message or ""):
                 raise

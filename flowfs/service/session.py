@@ -26,6 +26,8 @@ __all__ = ["Session"]
 
 TOKEN_HEADER = "api_key"  # flowserv.service.remote.HEADER_TOKEN
 
+_MAX_VALUES = 2_500_000  # that a reply in JSON may have
+
 
 class Session:
     """Connections to one service, shared by threads.
@@ -160,16 +162,7 @@ class Session:
         text = exchange.run(lambda: exchange.text(url, headers, data))
         if not text.strip():
             return None
-        try:
-            return json.loads(text, object_pairs_hook=objects)
-        except (ValueError, RecursionError):
-            raise unclear(
-                failure(
-                    BadReply,
-                    f"cannot {what}: the reply is no JSON; is this the root of a flowServ API?",
-                    path or url,
-                )
-            ) from None
+        return _decoded(text, what, path or url, objects)
 
     def stream(
         self,
@@ -209,12 +202,7 @@ class Session:
         """Send a POST whose body is made while it is sent; return the decoded JSON reply."""
         exchange = Exchange(self, "POST", what, path or url, bulk=True)
         text = exchange.run(lambda: exchange.text(url, headers, data))
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise unclear(
-                failure(BadReply, f"cannot {what}: the reply is no JSON", path or url)
-            ) from None
+        return _decoded(text, what, path or url)
 
     def interrupt(self, *, closing: bool = False) -> None:
         """End every request that is under way, at once, from any thread.
@@ -312,3 +300,21 @@ class Session:
         """Tell whether a URL is of the origin that the token is for."""
         # What begins so is of the endpoint's origin, whatever follows.
         return url.startswith(self._root) or origin_of(url) == self._origin
+
+
+def _decoded(
+    text: bytes,
+    what: str,
+    path: str,
+    objects: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """Return what a reply in JSON holds, if that has room in memory."""
+    # Told before it is decoded, which may take a hundred times as much memory as its bytes.
+    if text.count(b",") > _MAX_VALUES:
+        problem = f"the reply has more than {_MAX_VALUES:,} values"
+    else:
+        try:
+            return json.loads(text, object_pairs_hook=objects)
+        except (ValueError, RecursionError):
+            problem = "the reply is no JSON; is this the root of a flowServ API?"
+    raise unclear(failure(BadReply, f"cannot {what}: {problem}", path)) from None

@@ -162,6 +162,8 @@ class _Form:
         self._name = name
         self._progress = progress
         self.error: Exception | None = None  # why the file could not be read
+        # Told when sending begins (False), and when all of it has been sent (True).
+        self.sending: Callable[[bool], None] | None = None
         self._start = file.tell()
         self._size = file.seek(0, os.SEEK_END) - self._start
         file.seek(self._start)
@@ -174,6 +176,8 @@ class _Form:
         if self._begun:  # it was refused, and is sent once more
             self._file.seek(self._start)
         self._begun = True
+        if self.sending is not None:
+            self.sending(False)
         yield self._head
         left = self._size
         while left:
@@ -185,6 +189,8 @@ class _Form:
             if self._progress is not None:
                 self._progress(len(piece))
         yield self._tail
+        if self.sending is not None:
+            self.sending(True)
 
     def _next(self, left: int) -> bytes:
         """Read the next piece. On an error the service sees no whole form, and stores nothing."""
