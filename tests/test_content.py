@@ -107,6 +107,19 @@ class TestReading:
         assert read == DATA
         assert ranges(server) == [None]
 
+    def test_who_reads_on_has_nothing_looked_up(self, content: Content, make: Make) -> None:
+        def refuse(source: Source) -> Any:
+            raise AssertionError("it was looked up")
+
+        buffer = bytearray(100_000)
+        with content.open(make()) as file, pytest.MonkeyPatch.context() as patch:
+            assert file.read(1000) == DATA[:1000]
+            patch.setattr(content, "small", refuse)
+            patch.setattr(content, "known_size", refuse)
+            assert file.readinto(buffer) == len(buffer)
+            assert buffer == DATA[1000:101_000]
+            assert file.read(10) == DATA[101_000:101_010]
+
     @settings(max_examples=20)
     @given(
         st.lists(

@@ -105,11 +105,13 @@ class Reader(PlacedFile):
         if self.closed:
             raise ValueError("read of a closed file")
         while True:
-            there = self._there(size)
+            body = self._stream_at_the_place() if size else None
+            there = self._there(size) if body is None else None
             if there is not None:
                 return there
             try:
-                body = self._at_the_place(size)
+                if body is None:
+                    body = self._at_the_place(size)
                 if body is not None:
                     return self._streamed(body, take)
                 if not self._block:
@@ -122,6 +124,17 @@ class Reader(PlacedFile):
                 self._failures += 1
                 if self._failures > _RESUMES:
                     raise
+
+    def _stream_at_the_place(self) -> Body | None:
+        """Return the reply that is read from front to back, if its next byte is the one wanted.
+
+        That is so most of the time, and then there is nothing to look up.
+        """
+        body = self._body
+        if body is None or self._body_at != self._position or self._body_end is not None:
+            return None
+        self.wanted = 0
+        return None if body.closed else body
 
     def _there(self, size: int) -> bytes | None:
         if size == 0:

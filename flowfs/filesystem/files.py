@@ -12,6 +12,7 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 
 from flowfs.content import Reader, SharedReader
+from flowfs.errors import FlowError
 from flowfs.filesystem.writing import OutgoingFile
 from flowfs.service.leftovers import RawFile
 
@@ -65,8 +66,11 @@ class NamedReader(RawFile):
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes; 0 at the end."""
-        with self._naming():
+        try:
             return self._reader.readinto(buffer)
+        except FlowError:  # entering a context each time would cost a third of all this
+            with self._naming():
+                raise
 
     def readall(self) -> bytes:
         """Read to the end."""
