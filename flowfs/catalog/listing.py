@@ -17,7 +17,8 @@ __all__ = ["Listing", "Row", "plain", "read_object"]
 #: garbage has to look at, ever again.
 Row = tuple[str, str, str]
 
-# What a listing tells of a run, in this order.
+# What a listing tells of a run, in this order, or in that of the alphabet, as Flask writes it: a
+# row of those has None behind it, to be told so again.
 _MEMBERS = ("id", "state", "createdAt")
 _STATES = {state: intern(state) for state in STATES}
 
@@ -25,8 +26,8 @@ _STATES = {state: intern(state) for state in STATES}
 def read_object(members: list[tuple[str, Any]]) -> Row | dict[str, Any]:
     """Return what stands for an object of a listing: a row of a run, or else a dict.
 
-    A row where it has what flowServ tells of a run in a listing and nothing else, in its order,
-    so that nothing is lost: see :func:`plain`. JSON has no tuples of its own.
+    A row where it has what flowServ tells of a run in a listing and nothing else, in one of its
+    orders, so that nothing is lost: see :func:`plain`. JSON has no tuples of its own.
 
     Parameters
     ----------
@@ -34,17 +35,20 @@ def read_object(members: list[tuple[str, Any]]) -> Row | dict[str, Any]:
         Names and values.
     """
     if len(members) == 3:
-        (first, run_id), (second, state), (third, created) = members
-        named = first == "id" and second == "state" and third == "createdAt"
-        if named and type(run_id) is type(state) is type(created) is str:
-            return run_id, _STATES.get(state, state), created
+        (first, one), (second, two), (third, three) = members
+        if type(one) is type(two) is type(three) is str:
+            if first == "id" and second == "state" and third == "createdAt":
+                return one, _STATES.get(two, two), three
+            if first == "createdAt" and second == "id" and third == "state":
+                return cast(Row, (two, _STATES.get(three, three), one, None))
     return dict(members)
 
 
 def plain(value: Any) -> Any:
     """Return what :func:`read_object` was given as JSON has it, however deep it is."""
     if isinstance(value, tuple):
-        return dict(zip(_MEMBERS, value, strict=True))
+        told = dict(zip(_MEMBERS, value[:3], strict=True))
+        return told if len(value) == 3 else dict(sorted(told.items()))
     if isinstance(value, dict):
         return {name: plain(member) for name, member in value.items()}
     return [plain(member) for member in value] if isinstance(value, list) else value
@@ -77,7 +81,7 @@ class Listing(Mapping[str, RunRecord]):
         )
 
     def __getitem__(self, run_id: str) -> RunRecord:
-        return RunRecord._make(self._rows[run_id])
+        return RunRecord._make(self._rows[run_id][:3])
 
     def __contains__(self, run_id: object) -> bool:
         return run_id in self._rows
@@ -93,7 +97,7 @@ class Listing(Mapping[str, RunRecord]):
         return _Records(self)
 
     def rows(self) -> list[Row]:
-        """Return what is known of all runs."""
+        """Return what is known of all runs; of each the first three count."""
         return list(self._rows.values())
 
     def without(self, other: Listing) -> set[str]:
@@ -118,7 +122,7 @@ class _Records(ValuesView[RunRecord]):
         self._all = listing._rows
 
     def __iter__(self) -> Iterator[RunRecord]:
-        return map(RunRecord._make, self._all.values())
+        return (RunRecord._make(row[:3]) for row in self._all.values())
 
 
 def _row(run: dict[str, Any]) -> Row:

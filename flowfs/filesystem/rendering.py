@@ -20,6 +20,11 @@ def pretty_json(document: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+# A run in a group's handle, in both of the orders that rows may have.
+_ROW = '    {\n      "id": %s,\n      "state": %s,\n      "createdAt": %s\n    }'
+_SORTED = '    {{\n      "createdAt": {2},\n      "id": {0},\n      "state": {1}\n    }}'
+
+
 def group_json(handle: Mapping[str, Any]) -> bytes:
     """Return a group's handle as :func:`pretty_json` would; its runs may be rows.
 
@@ -30,9 +35,8 @@ def group_json(handle: Mapping[str, Any]) -> bytes:
         return pretty_json(plain(dict(handle)))
     quoted = encode_basestring
     listed = [
-        f'    {{\n      "id": {quoted(run_id)},\n      "state": {quoted(state)},\n'
-        f'      "createdAt": {quoted(created)}\n    }}'
-        for run_id, state, created in runs
+        _ROW % tuple(map(quoted, run)) if len(run) == 3 else _SORTED.format(*map(quoted, run[:3]))
+        for run in runs
     ]
     members = []
     for name, member in handle.items():
