@@ -39,6 +39,7 @@ __all__ = [
     "describe",
     "failure",
     "from_reply",
+    "printable",
     "with_others",
     "words_of",
 ]
@@ -222,11 +223,26 @@ def failure(
         An instance of `kind`, to be raised.
     """
     number = kind.default_errno if errno is None else errno
+    message = printable(message)
     name = None if path is None else os.fspath(path)
     error = kind(number, message) if name is None else kind(number, message, name)
     error.status = status
     error.service_message = words
     return error
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that cannot speak to a terminal.
+
+    Names and words come from anybody. What moves a cursor, colours, ends a line or turns the
+    direction of writing is shown as Python would write it: ``\\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )
 
 
 def again(error: Exception) -> Exception:
@@ -273,8 +289,8 @@ def describe(error: BaseException) -> str:
     """One line about an error for people: path, what happened, the service's words."""
     if isinstance(error, OSError) and error.strerror:
         where = error.filename if error.filename is not None else ""
-        return f"{where}: {error.strerror}" if where else str(error.strerror)
-    return str(error) or type(error).__name__
+        return printable(f"{where}: {error.strerror}" if where else str(error.strerror))
+    return printable(str(error) or type(error).__name__)
 
 
 # Status → class, for what the status alone decides. 400 and 404 need a look at the words.

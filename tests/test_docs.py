@@ -20,7 +20,7 @@ from flowfs.embedded import EmbeddedService
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
@@ -137,6 +137,12 @@ def test_every_place_of_the_tree_is_documented() -> None:
     assert {name for name in names if name not in page} == set()
     readme = section("The tree")
     assert {name for name in names if name not in readme} == set()
+
+
+def test_every_test_that_security_md_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text()))
+    assert named
+    assert {one for one in named if not (ROOT / "tests" / f"{one}.py").exists()} == set()
 
 
 def test_every_tool_of_the_page_has_a_test_and_every_test_of_a_tool_a_row() -> None:

@@ -10,6 +10,7 @@ from itertools import takewhile
 import click
 
 from flowfs import __version__
+from flowfs.cli.words import line
 from flowfs.errors import ConnectionFailed, FlowError, describe
 
 # Module, and what the command does: its help, so that a list of all needs none of them.
@@ -78,5 +79,5 @@ def main() -> None:
     except (FlowError, OSError) as error:
         if _wants_tracebacks(sys.argv[1:]):
             raise
-        click.echo(f"flowfs: {describe(error)}{_hint(error)}", err=True)
+        click.echo(line(f"flowfs: {describe(error)}{_hint(error)}"), err=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from flowfs.cli.words import line
 from flowfs.errors import FlowError, describe
 
 __all__ = ["main", "mount_as_told"]
@@ -48,12 +49,12 @@ def mount_as_told(arguments: Sequence[str]) -> int:
             return 0
         ready = start(settings).ready
     except (FlowError, OSError) as error:
-        print(f"mount.fuse.flowfs: {describe(error)}", file=sys.stderr)
+        print(line(f"mount.fuse.flowfs: {describe(error)}"), file=sys.stderr)
         return _FAILED
     for note in ready.notes:
-        print(f"mount.fuse.flowfs: {note}", file=sys.stderr)
+        print(line(f"mount.fuse.flowfs: {note}"), file=sys.stderr)
     if verbose:
-        print(f"mounted {ready.url} on {ready.directory} (pid {ready.pid})")
+        print(line(f"mounted {ready.url} on {ready.directory} (pid {ready.pid})"))
     return 0
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from flowfs.cli.words import line
 from flowfs.errors import AccessDenied, FlowError, InvalidArguments, NotFound, failure
 from flowfs.filesystem.urls import parse_url
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
@@ -48,10 +49,10 @@ def login(url: str, username: str | None, password_stdin: bool, token_stdin: boo
     source = "standard input" if token_stdin else "this login"
     name = _whoami(endpoint, _credentials(token, source, "log in again"))
     path = save_login(endpoint, token)
-    click.echo(f"Logged in to {endpoint} as {name}; the token is kept in {path}")
+    click.echo(line(f"Logged in to {endpoint} as {name}; the token is kept in {path}"))
     used = find_credentials(endpoint)
     if used.token != token:
-        click.echo(f"flowfs: {used.source} is set and comes before this login", err=True)
+        click.echo(line(f"flowfs: {used.source} is set and comes before this login"), err=True)
 
 
 @click.command(short_help="Log out of a service and forget the token.")
@@ -90,7 +91,7 @@ def logout(url: str | None, local: bool) -> None:
             users.logout()
             message = f"Logged out of {endpoint}"
     forget_login(endpoint)
-    click.echo(message)
+    click.echo(line(message))
 
 
 @click.command(short_help="Show who you are to a service.")
@@ -106,7 +107,7 @@ def whoami(url: str | None) -> None:
         credentials = find_credentials(endpoint)
     except ValueError as error:
         raise failure(InvalidArguments, str(error)) from None
-    click.echo(f"{_whoami(endpoint, credentials)} at {endpoint}, by {credentials.source}")
+    click.echo(line(f"{_whoami(endpoint, credentials)} at {endpoint}, by {credentials.source}"))
 
 
 def _endpoint_of(url: str) -> str:

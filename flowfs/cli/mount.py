@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from flowfs.errors import FlowError
+from flowfs.errors import FlowError, printable
 
 if TYPE_CHECKING:
     from flowfs.fuse.ready import Ready
@@ -241,12 +241,12 @@ def _tell(
     )
 
 
-def _say(line: str, stream: TextIO | None) -> None:
+def _say(text: str, stream: TextIO | None) -> None:
     """Print a line about what is mounted; where nobody can read it, it is mounted all the same."""
     if stream is None:  # closed by whoever called
         return
     try:
-        print(line, file=stream, flush=True)
+        print(printable(text), file=stream, flush=True)
     except OSError:
         # What is left of it would be written at the end, and fail once more.
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nothing:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 import click
 
+from flowfs.cli.words import line as shown
+
 __all__ = ["Line", "lines", "show_mounts"]
 
 
@@ -45,11 +47,11 @@ def lines() -> list[Line]:
 
     there = {one.directory: one for one in mounts() if one.type == TYPE}
     answered = states(there)
-    shown = set()
+    listed = set()
     found = []
     for directory, one in there.items():
         record = registry.find(directory, one.number)
-        shown.add(record)
+        listed.add(record)
         found.append(
             Line(
                 directory,
@@ -61,7 +63,7 @@ def lines() -> list[Line]:
             )
         )
     for record in registry.records():
-        if record in shown:
+        if record in listed:
             continue
         if record.running:
             found.append(
@@ -84,8 +86,8 @@ def show_mounts(as_json: bool) -> None:
     rows = [("DIRECTORY", "WHAT", "PID", "SINCE", "STATE")]
     rows += [
         (
-            _plain(line.directory),
-            _plain(line.url),
+            shown(line.directory),
+            shown(line.url),
             str(line.pid or "-"),
             _time(line.since),
             line.state,
@@ -96,10 +98,6 @@ def show_mounts(as_json: bool) -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         click.echo("  ".join(cells).rstrip())
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _time(since: float | None) -> str:

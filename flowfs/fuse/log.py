@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flowfs.errors import InvalidArguments, failure
+from flowfs.errors import InvalidArguments, failure, printable
 
 __all__ = ["Log", "conceal", "start_log"]
 
@@ -127,9 +127,5 @@ class _Concealing(logging.Formatter):
         return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        text = super().formatMessage(record)
         # Names are anybody's: none may speak to a terminal, or look like another line.
-        return "".join(
-            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-            for c in text
-        )
+        return printable(super().formatMessage(record))

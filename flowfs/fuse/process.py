@@ -9,6 +9,7 @@ import re
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,6 +35,7 @@ from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, mounts_at, moved, states
 from flowfs.fuse.unmounting import detach
+from flowfs.service.endpoint import OPEN, is_open
 from flowfs.tokens.environment import withhold
 
 __all__ = ["Ready", "serve"]
@@ -89,6 +91,7 @@ def serve(
         withhold()
         _leave_no_core()
         start_log(settings.log)
+        warnings.filterwarnings("ignore", re.escape(OPEN))  # it is noted below
         fs, path = settings.file_system()
         session = fs.catalog.service.session
         conceal(session.secrets)
@@ -113,6 +116,8 @@ def _prepare(settings: Settings, fs: FlowFileSystem, path: str) -> _Prepared:
     directory, notes = check_directory(settings.directory)
     check_device()
     binding = load(settings.fuse)
+    if is_open(fs.endpoint):
+        notes.append(OPEN)
     return _Prepared(directory, notes, binding, _check_service(fs, path))
 
 

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from flowfs.errors import printable
+
 __all__ = ["Journal"]
 
 _LINES = 500  # kept; the oldest go first
@@ -108,10 +110,7 @@ class Journal:
         for secret in tuple(self._secrets):
             text = text.replace(secret, "...")
         # Names are anybody's: none may speak to the terminal, or look like another line.
-        return "".join(
-            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-            for c in text
-        )
+        return printable(text)
 
     @property
     def latest(self) -> float | None:
