@@ -248,18 +248,13 @@ def test_a_file_and_a_command_are_one_too_many() -> None:
 
 
 @MOUNTS
-def test_a_mount_reads_the_token_from_stdin_a_file_or_a_command(
+def test_a_mount_reads_the_token_from_stdin_or_a_command(
     server: StandIn, tmp_path: Path, token_file: Path
 ) -> None:
     directory = tmp_path / "mnt"
     directory.mkdir()
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    for options in (
-        ["--token-stdin"],
-        ["--token-file", str(token_file)],
-        ["--token-command", f"cat {token_file}"],
-        ["-o", f"token_file={token_file}"],
-    ):
+    for options in (["--token-stdin"], ["--token-command", f"cat {token_file}"]):
         done = subprocess.run(
             [sys.executable, "-m", "flowfs", "mount", *options, server.endpoint, directory],
             input=SECRET + "\n",
@@ -319,7 +314,7 @@ from rich.traceback import Traceback
 from flowfs import FlowFileSystem
 from flowfs.service import find_credentials
 
-pretty = 3
+pretty = 2
 
 def show(error):
     global pretty
@@ -335,10 +330,11 @@ def show(error):
 
 endpoint, cache, gone = sys.argv[1:]
 token = sys.stdin.read()
-options = {"token": token, "retries": 1, "timeout": 1, "cache_dir": cache, "ttl": 0}
+options = {"token": token, "retries": 1, "cache_dir": cache, "ttl": 0}
 fs = FlowFileSystem(endpoint, **options)
 elsewhere = FlowFileSystem(gone, **options)
-secure = FlowFileSystem(endpoint.replace("http:", "https:"), **options)
+hasty = FlowFileSystem(endpoint, **options, timeout=0.5)
+secure = FlowFileSystem(endpoint.replace("http:", "https:"), **options, timeout=0.5)
 del options, token
 run = fs.start_run("group-1", {"names": "names.txt"})
 for path in fs.find("groups/group-1"):
@@ -353,6 +349,7 @@ acts = [
     *[lambda kind=kind: fs.cat(f"groups/group-1/runs/{kind}/handle.json") for kind in KINDS],
     lambda: fs.pipe("groups/group-1/uploads/refused.txt", bytes(1 << 22)),
     lambda: fs.ls("groups/nowhere/runs"),
+    lambda: hasty.cat("groups/group-1/runs/late/handle.json"),
     lambda: elsewhere.ls("groups"),
     lambda: secure.ls("groups"),
     lambda: fs.rm(f"groups/group-1/runs/{run['id']}", recursive=True),
@@ -368,7 +365,7 @@ for one in (fs, fs._shared.session, fs._shared.session.credentials, fs.storage_o
 for name in ("errors", "stats.json", "version"):
     print(fs.cat(f".flowfs/{name}"))
 """
-KINDS = ("echoed", "broken", "cut", "late", "moved", "wrong", "nonsense", "forbidden")
+KINDS = ("echoed", "broken", "cut", "moved", "wrong", "nonsense", "forbidden")
 
 
 @pytest.fixture
@@ -403,6 +400,7 @@ def found_in(*places: Path) -> list[str]:
     return [str(file) for file in files if SECRET.encode() in file.read_bytes()]
 
 
+@pytest.mark.timeout(400)
 def test_a_token_that_is_planted_is_found_in_nothing_that_a_program_shows(
     telltale: StandIn, tmp_path: Path
 ) -> None:
@@ -419,7 +417,7 @@ def test_a_token_that_is_planted_is_found_in_nothing_that_a_program_shows(
         input=SECRET,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
@@ -433,6 +431,7 @@ def test_a_token_that_is_planted_is_found_in_nothing_that_a_program_shows(
 
 
 @MOUNTS
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("how", ["background", "foreground"])
 def test_a_token_that_is_planted_is_found_in_nothing_that_a_mount_shows(
     telltale: StandIn, tmp_path: Path, how: str
@@ -442,7 +441,7 @@ def test_a_token_that_is_planted_is_found_in_nothing_that_a_mount_shows(
     cache, log, runtime = tmp_path / "cache", tmp_path / "log", tmp_path / "run"
     runtime.mkdir(mode=0o700)
     service = Address(telltale.endpoint, SECRET)
-    options = {"debug": True, "log_file": log, "cache_dir": cache, "ttl": 0, "timeout": 1}
+    options = {"debug": True, "log_file": log, "cache_dir": cache, "ttl": 0}
     script = f"""
         cd {directory}
         cat groups/group-1/runs/*/handle.json groups/group-1/runs/*/results/*
@@ -470,7 +469,7 @@ def test_a_token_that_is_planted_is_found_in_nothing_that_a_mount_shows(
             wait_until(lambda: log.exists() and "mounted" in log.read_text(), 60, "the mount")
         pid = told["pid"] if how == "background" else told.pid
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "LC_ALL": "C"}
-        done = sh(script, timeout=100, env=environment)
+        done = sh(script, timeout=300, env=environment)
         shown = done.stdout + done.stderr
         for process in processes_below(pid):
             for name in ("cmdline", "environ"):
