@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from standin import StandIn
@@ -108,6 +108,45 @@ def test_a_new_listing_is_gone_on_with_where_the_old_one_was_left() -> None:
     assert reader.told("r11")
 
 
+def test_a_directory_that_is_read_anew_is_not_told_of_from_an_older_listing() -> None:
+    reader = Reader()
+    assert reader.told("r0")
+    reader.known.listed = None  # what was read is too old already when it has been read
+    reader.shown.read(AT, RUNS, "g")
+    assert not reader.told("r0")
+    assert not reader.told("r1")
+
+
+class Turning(str):
+    """A name; another thread has its turn when it is looked at."""
+
+    turn: Callable[[], None] | None = None
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn()
+        return str.__eq__(self, other)
+
+
+def test_a_new_listing_may_come_while_a_name_is_looked_for() -> None:
+    reader = Reader()
+    name = Turning("r1")
+    reader.known.listed = listing("r0", name, *NAMES[2:])
+    assert reader.told("r0")
+
+    def meanwhile() -> None:
+        reader.known.listed = listing("r2")
+        assert reader.told("r2")
+
+    name.turn = meanwhile
+    assert reader.told("r2")
+    assert name.turn is None
+    reader.known.listed = listing("r2")
+    assert not reader.told("r3")
+
+
 @pytest.mark.parametrize("name", ["nothing", "%72%30", "new", "new.error"])
 def test_what_may_be_something_else_is_left_to_others(name: str) -> None:
     reader = Reader()
@@ -160,6 +199,44 @@ def test_a_listing_that_grows_old_under_who_goes_through_it_is_not_asked_for_aga
     for name in names:
         assert operations.getattr(f"/groups/group-1/runs/{name}")["st_mtime"]
     assert server.count() == asked
+
+
+def test_who_lists_a_directory_again_and_again_sees_what_others_change(server: StandIn) -> None:
+    """Though for the clock of who goes on no time passes at all."""
+    fs = FlowFileSystem(server.endpoint, server.routes.token, ttl=0.05)
+    operations = Operations(fs, "", lambda: 0, Attributes(False, 7))
+    operations._shown = Shown(fs.catalog, Attributes(False, 7), lambda: 100.0)
+    at = "/groups/group-1/runs"
+
+    def ls() -> dict[str, int]:
+        there = [name for name, _, _ in operations.readdir(at, 0)][3:]
+        return {name: operations.getattr(f"{at}/{name}")["st_mtime"] for name in there}
+
+    def too_old() -> None:
+        wait_until(lambda: fs.catalog.good_runs("group-1") is None, 5, "an old listing")
+
+    before = ls()
+    gone, other = list(before)[:2]
+    new = server.routes.add_run("RUNNING")["id"]
+    del server.routes.runs[gone]
+    too_old()
+    assert set(ls()) == (set(before) - {gone}) | {new}
+    too_old()
+    with pytest.raises(FileNotFoundError):
+        operations.getattr(f"{at}/{gone}")
+
+    def states() -> list[str]:
+        return [name for name, _, _ in operations.readdir(f"{at[:-4]}states/RUNNING", 0)][2:]
+
+    assert states() == [new]
+    assert operations.getattr(f"{at}/{new}/cancel")
+    server.routes.runs[new]["state"] = "SUCCESS"
+    too_old()
+    wait_until(lambda: fs.catalog.known_run(new) is None, 5, "what is known of the run is old")
+    assert other in ls()
+    assert states() == []
+    with pytest.raises(FileNotFoundError):
+        operations.getattr(f"{at}/{new}/cancel")
 
 
 def test_where_nothing_is_kept_each_run_is_asked_for(server: StandIn) -> None:

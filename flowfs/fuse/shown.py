@@ -97,9 +97,9 @@ class _Directory:
         self._node = node
         self._group_id = group_id
         self._told = told
-        self._changes = -1  # made here, when what is known was known to be good
-        self._runs: Listing | None = None
-        self._good = 0.0  # when it was good last
+        # What was listed, after how many changes made here, and when it was good last.
+        self._known: tuple[Listing | None, int, float] = None, -1, 0.0
+        # Other threads may put another one in its place at any moment.
         self._order: list[str] = []
         self._place = 0  # of the name that is looked at, or is to be looked at next
         self._moved = 0.0  # when somebody came there
@@ -107,19 +107,18 @@ class _Directory:
 
     def begin(self, now: float) -> None:
         """Take note that somebody reads the directory, and may look at its names next."""
+        if self._good_runs(now) is None:  # what was read is newer than what is known here
+            self._known = None, -1, 0.0
         self._place, self._moved = 0, now
-        self._good_runs(now)
 
     def about(self, name: str, now: float) -> Told | None:
         """Return what stat tells of a run, if it is known here."""
         runs = self._good_runs(now)
         goes_on = self._goes_to(name, now)
         if runs is None:
-            if not goes_on or now > self._good + _LONGEST:
+            runs, changes, good = self._known
+            if not goes_on or now > good + _LONGEST or changes != self._catalog.changes_of_runs:
                 return None
-            if self._changes != self._catalog.changes_of_runs:
-                return None
-            runs = self._runs
         # Most ids are names as they are; whatever is not so is found out elsewhere.
         if runs is None or name not in runs or "%" in name or name in tree.RESERVED_RUN_NAMES:
             return None
@@ -139,21 +138,18 @@ class _Directory:
         changes = self._catalog.changes_of_runs
         runs = self._catalog.good_runs(self._group_id)
         if runs is not None:
-            if runs is not self._runs:
-                here = self._order[self._place] if self._order else None
-                self._runs, self._order = runs, []
-                known = here is not None and here in runs
-                self._place = list(runs).index(str(here)) if known else 0
-            self._changes, self._good = changes, now
+            if runs is not self._known[0]:
+                here = self._order[self._place : self._place + 1]
+                self._order = list(runs)
+                self._place = self._order.index(here[0]) if here and here[0] in runs else 0
+            self._known = runs, changes, now
         return runs
 
     def _goes_to(self, name: str, now: float) -> bool:
         """Tell whether a name is the one that was looked at last, or one of the next."""
-        if not self._order:
-            self._order = list(self._runs or ())
         place = self._place
-        for at in range(place, min(place + _SKIPPED, len(self._order))):
-            if self._order[at] == name:
+        for at, one in enumerate(self._order[place : place + _SKIPPED], place):
+            if one == name:
                 soon = now < self._moved + (_SOON if at > place else _MOMENT)
                 if at > place:
                     self._place, self._moved = at, now
