@@ -160,3 +160,18 @@ class TestAsking:
             session.json("GET", f"{server.endpoint}/workflows", what="look")
         assert server.count() == 1
         assert not session.journal.text()
+
+
+def test_who_is_interrupted_while_looking_what_is_known_holds_up_nobody() -> None:
+    under_way, looks = Flights[str, str](), iter([None, KeyboardInterrupt()])
+
+    def known() -> str | None:
+        interrupt = next(looks, None)
+        if interrupt is not None:
+            raise interrupt
+        return None
+
+    with pytest.raises(KeyboardInterrupt):
+        under_way.get("key", lambda: "never asked for", known)
+    assert "key" not in under_way
+    assert under_way.get("key", lambda: "asked for", known) == "asked for"

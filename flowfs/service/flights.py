@@ -70,13 +70,8 @@ class Flights(Generic[K, V]):
             # Where whoever asked for it was interrupted in Python, that is no answer for others.
             if isinstance(failed, Exception) and not (flight.ahead and not _interrupted(failed)):
                 raise again(failed)
-        value = known()  # it may have come between the two looks
-        if value is not None:
-            self._land(key, flight)
-            flight.set_result(value)
-            return value
         with waiting(time.monotonic() - begun):
-            return self._fly(key, flight, fetch)
+            return self._fly(key, flight, fetch, known)
 
     def ahead(
         self, key: K, fetch: Callable[[], V], known: Callable[[], V | None] = lambda: None
@@ -84,12 +79,7 @@ class Flights(Generic[K, V]):
         """Ask for something that nobody needs yet, unless it is known or being asked for."""
         flight, mine = self._join(key, ahead=True)
         if mine:
-            value = known()  # it may have come since the caller looked
-            if value is not None:
-                self._land(key, flight)
-                flight.set_result(value)
-                return
-            self._fly(key, flight, fetch)
+            self._fly(key, flight, fetch, known)
 
     def __contains__(self, key: object) -> bool:
         return key in self._flying
@@ -104,9 +94,13 @@ class Flights(Generic[K, V]):
             mine = self._flying[key] = _Flight(ahead)
             return mine, True
 
-    def _fly(self, key: K, flight: _Flight[V], fetch: Callable[[], V]) -> V:
+    def _fly(
+        self, key: K, flight: _Flight[V], fetch: Callable[[], V], known: Callable[[], V | None]
+    ) -> V:
         try:
-            value = fetch()
+            value = known()  # it may have come since the caller looked
+            if value is None:
+                value = fetch()
         except BaseException as error:
             self._land(key, flight)
             flight.set_exception(error)
