@@ -28,6 +28,9 @@ from flowfs import AccessDenied, FlowError, FlowFileSystem
 from flowfs.embedded import EmbeddedService
 from flowfs.filesystem.urls import PROTOCOLS, parse_url
 
+# Of plain http to elsewhere there is a warning, which has tests of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:what is sent to an http:UserWarning")
+
 ROOT = "/flowserv/api/v1"
 
 
