@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import io
 import itertools
@@ -23,6 +24,7 @@ from support import Rest
 
 from flowfs import FlowFileSystem
 from flowfs.cli.mount import settings_of
+from flowfs.content import packs
 from flowfs.content.packs import FEWEST, Cost, Pack, unpacked
 from flowfs.embedded import EmbeddedService
 from flowfs.fuse.settings import read_options
@@ -382,6 +384,90 @@ def test_an_interrupt_ends_the_wait_for_an_archive(run: Run) -> None:
     files = [one for one in got if isinstance(one, bytes)]
     assert len(got) == COUNT
     assert len(files) >= TRIED
+
+
+@pytest.mark.usefixtures("worth")
+def test_an_interrupt_is_for_all_who_wait_for_an_archive(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, waiting = threading.Event(), threading.Semaphore(0)
+
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waiting.release()
+            return super().wait(timeout)
+
+    class Flight(packs._Flight):
+        def __init__(self, patience: float) -> None:
+            super().__init__(patience)
+            self.over = Over()
+
+    def hang(_: Asked) -> Reply:
+        asked.set()
+        return Reply(hang="before")
+
+    monkeypatch.setattr(packs, "_Flight", Flight)
+    run.server.on("GET", ARCHIVE, hang)
+    fs = run.fs()
+    for path in run.paths[:TRIED]:
+        fs.cat_file(path)
+    with ThreadPoolExecutor(3) as pool:
+        all_of_them = [pool.submit(fs.cat_file, path) for path in run.paths[TRIED : TRIED + 3]]
+        assert asked.wait(LONG)
+        assert all(waiting.acquire(timeout=LONG) for _ in range(2))
+        fs.catalog.service.session.interrupt()
+        failed = [one.exception(LONG) for one in all_of_them]
+    assert [getattr(error, "errno", None) for error in failed] == [errno.ECANCELED] * 3
+    assert run.asked() == (TRIED, 1)
+    assert fs.cat_file(run.paths[TRIED]) == run.data["f008"]  # who comes later does not hear of it
+
+
+@pytest.mark.usefixtures("worth")
+def test_nothing_is_kept_of_an_archive_whose_run_is_deleted_meanwhile(run: Run) -> None:
+    fs = run.fs()
+
+    def delete(_: Asked) -> None:
+        fs.content.gone(("run", run.id))
+        fs.content.packs.on = False
+
+    run.server.on("GET", ARCHIVE, delete)
+    assert len(fs.cat(run.paths)) == COUNT
+    assert run.asked() == (COUNT, 1)
+
+
+@pytest.mark.usefixtures("worth")
+def test_where_no_thread_can_be_had_an_archive_holds_no_connection(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    fs = run.fs()
+    runs = fs.catalog.service.runs
+    opened, ask = [], runs.get_result_archive
+    monkeypatch.setattr(packs.threading, "Timer", Timer)
+    monkeypatch.setattr(runs, "get_result_archive", lambda of: opened.append(ask(of)) or opened[0])
+    assert list(fs.cat(run.paths).values()) == list(run.data.values())
+    assert [body.closed for body in opened] == [True]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_what_an_archive_says_of_its_members_is_not_looked_at_where_it_is_much(
+    kind: bytes,
+) -> None:
+    said = {tarfile.XGLTYPE: b"8 a=bcd\n", tarfile.XHDTYPE: b"8 a=bcd\n" * 1000}
+    text = said.get(kind, b"name\0" * 2000)
+    header = tarfile.TarInfo("said")
+    header.type, header.size = kind, len(text)
+    made = io.BytesIO()
+    with gzip.open(made, "wb") as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT) + text + bytes(-len(text) % 512))
+        file.write(tarfile.TarInfo("name").tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    made.seek(0)
+    body: Any = made
+    with pytest.raises(ValueError, match=r"no file|bytes of one member"):
+        unpacked(body, ["name"])
 
 
 def test_no_more_is_unpacked_than_may_be() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flowfs.errors import FlowError, again
 from flowfs.service.body import Body
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ FEWEST = 64
 SMALL = 1 << 16  # bytes; what is larger is no small file
 _TRIED = 8  # files that are asked for one by one before anything is decided
 _MOST = 1 << 24  # bytes in an archive, packed or not: half of what is kept of small files
+_HEADER = 1 << 12  # bytes that an archive says of a member beside its header; names are shorter
 _RUNS = 64  # of which it is known what their files cost
 # What a request costs the service at least, beside the way there and back, where it is dear.
 _DEAR = 0.003  # seconds
@@ -71,11 +74,28 @@ class Pack:
 
 
 class _Flight:
-    """An archive that is on its way, and until when it is waited for."""
+    """An archive that is on its way, and until when it is waited for.
+
+    Attributes
+    ----------
+    late : bool
+        Whether it is given up, for its time is over.
+    gone : bool
+        Whether its run has been deleted.
+    interrupted : FlowError or None
+        What it ended with, if somebody interrupted it.
+    """
 
     def __init__(self, patience: float) -> None:
         self.until = time.monotonic() + patience
         self.over = threading.Event()
+        self.late = self.gone = False
+        self.interrupted: Exception | None = None
+
+    def give_up(self, body: Body) -> None:
+        """End it, for its time is over."""
+        self.late = True
+        body.interrupt()
 
 
 @dataclass(eq=False)
@@ -226,7 +246,9 @@ class Packs:
     def forget(self, key: Key) -> None:
         """Forget what the files of a run that is gone have cost."""
         with self._lock:
-            self._costs.pop(key, None)
+            cost = self._costs.pop(key, None)
+            if cost is not None and cost.flight is not None:
+                cost.flight.gone = True
 
     # -- one by one --------------------------------------------------------
 
@@ -266,6 +288,11 @@ class Packs:
         float or None
             Seconds that this took. Whether the file has come is to be looked up then; None
             where it has not.
+
+        Raises
+        ------
+        FlowError
+            If the archive was interrupted: that is for all who wait for it.
         """
         pack = source.pack
         if pack is None or not self.on:
@@ -279,6 +306,7 @@ class Packs:
             flight = cost.flight
         if flight is None:
             return None
+        waits = not flight.over.is_set()
         if mine:
             try:
                 if not self._fetch(pack, flight):
@@ -287,6 +315,8 @@ class Packs:
                 flight.over.set()
         else:
             flight.over.wait(max(0.0, flight.until - begun))
+        if waits and flight.interrupted is not None:
+            raise again(flight.interrupted)
         return time.monotonic() - begun
 
     def _begins(self, cost: Cost, pack: Pack, now: float) -> bool:
@@ -305,20 +335,24 @@ class Packs:
         """Fetch an archive, and keep what is in it; tell whether it came, and was right."""
         try:
             body = pack.open(flight.until - time.monotonic())
-            ends = threading.Timer(flight.until - time.monotonic(), body.interrupt)
-            ends.daemon = True
-            ends.start()
-            try:
-                with body:
+            with body:
+                left = flight.until - time.monotonic()
+                ends = threading.Timer(left, flight.give_up, (body,))
+                ends.daemon = True
+                ends.start()
+                try:
                     files = list(zip(pack.sources(), unpacked(body, pack.names), strict=True))
-            finally:
-                ends.cancel()
+                finally:
+                    ends.cancel()
             self._compare(files)
         except Exception as error:  # nobody has asked for an archive: it is nobody's error
+            interrupted = isinstance(error, FlowError) and error.errno == errno.ECANCELED
+            if interrupted and not flight.late:
+                flight.interrupted = again(error)
             logger.debug("files of %s are asked for one by one: %s", "/".join(pack.key), error)
             return False
         for source, data in files:
-            if self._held(source.key) is None:
+            if self._held(source.key) is None and not flight.gone:
                 self._keep(source, data)
         return True
 
@@ -378,12 +412,31 @@ def _unzipped(body: Body, most: int) -> bytearray:
     return plain
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive, of which nothing is looked at but its name and its bytes.
+
+    What else an archive can say takes minutes, or gigabytes, to be understood where it is
+    damaged, or made for that: it is refused by its first block.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        """Make one of a block of the archive."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            if not 0 <= member.size <= _HEADER:
+                raise ValueError(f"the archive says {member.size} bytes of one member")
+        elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise ValueError(f"the archive has {member.name!r}, which is no file")
+        return member
+
+
 def _members(plain: bytearray, names: list[str]) -> list[bytes]:
     if len(set(names)) < len(names):
         raise ValueError("two files have one name")
     members: list[bytes] = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:", tarinfo=_Member) as archive:
             # Each is looked at as it comes: what is damaged may go round in circles.
             for member in archive:
                 name = names[len(members)] if len(members) < len(names) else None
