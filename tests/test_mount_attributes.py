@@ -547,6 +547,18 @@ def test_cp_a_takes_attributes_along_and_brings_none(
     ]
 
 
+def test_rsync_x_brings_a_file_and_says_that_attributes_stay_behind(
+    mount: Path, service: EmbeddedService, tmp_path: Path
+) -> None:
+    world = World(service)
+    source = tmp_path / "source.txt"
+    source.write_text("without an attribute\n")
+    done = sh(f"rsync -aX {source} {mount}/{world.uploads}/", mount)
+    assert done.returncode == 23, done.stderr
+    assert out(f"cat {world.uploads}/source.txt", mount) == "without an attribute\n"
+    assert out(f"rsync -ac -i {source} {world.uploads}/ | grep '^[<>]' || :", mount) == ""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only tried on Linux")
 def test_outputs_and_results_are_one_file(a_run: Path) -> None:
     (result,) = (a_run / "results").iterdir()
