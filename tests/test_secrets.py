@@ -8,8 +8,11 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +128,79 @@ def test_a_command_is_asked_once_more_and_not_by_each_who_is_refused(
     assert calls.read_text().count("called") == 2
 
 
+def test_a_command_that_fails_is_not_run_by_each_who_is_refused(
+    server: StandIn, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    command = ["sh", "-c", 'echo called >> "$0"; cat "$1"', str(calls), str(token_file)]
+    fs = fs_of(server, token_command=command)
+    assert fs.ls("groups/group-1/runs", detail=False)
+    expire(server)
+    token_file.unlink()
+    for pause in (-1.0, 1e9, 1e9):
+        monkeypatch.setattr(sources, "_PAUSE", pause)
+        with pytest.raises(AccessDenied):
+            fs.ls("groups/group-1/runs")
+    assert calls.read_text().count("called") == 2
+
+
+def test_nobody_waits_for_a_command_beyond_the_deadline(
+    server: StandIn, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, go = tmp_path / "calls", tmp_path / "go"
+    go.touch()
+    command = 'echo >> "$0"; while [ ! -e "$1" ]; do sleep 0.1; done; cat "$2"'
+    words = ["sh", "-c", command, str(calls), str(go), str(token_file)]
+    fs = fs_of(server, token_command=words, timeout=4)
+    assert fs.ls("groups/group-1/runs", detail=False)
+    go.unlink()
+    expire(server)
+    put(token_file, FRESH)
+    monkeypatch.setattr(sources, "_PAUSE", -1.0)
+    url = f"{server.endpoint}/groups/group-1/runs"
+    with ThreadPoolExecutor(4) as pool:
+        session = fs.catalog.service.session
+        asked = [pool.submit(session.json, "POST", url, what="look", body={}) for _ in range(4)]
+        # What was refused is not said to be late, and maybe done: the command waits still.
+        for one in asked:
+            with pytest.raises(AccessDenied, match="not authorized"):
+                one.result(60)
+    assert calls.read_text() == "\n\n"
+    go.touch()
+
+    def found() -> bool:
+        with contextlib.suppress(AccessDenied):
+            return bool(fs.ls("groups/group-1/runs", detail=False))
+        return False
+
+    wait_until(found, 60, "the new token")
+
+
+def test_of_many_who_are_refused_one_asks_for_a_new_token(
+    server: StandIn, token_file: Path
+) -> None:
+    fs = fs_of(server, token_file=str(token_file), timeout=60)
+    fs.ls("groups/group-1/runs")
+    expire(server)
+    put(token_file, FRESH)
+    together = threading.Barrier(6)
+
+    def refuse(asked: Asked) -> Reply | None:
+        if asked.headers["api_key"] == FRESH:
+            return None
+        together.wait(60)
+        return Reply(403, {"message": "not authorized"})
+
+    server.on("GET", "/groups/group-1/runs", refuse)
+    server.on("GET", "/?", lambda asked: replace(server.own(asked), delay=0.3))
+    before = server.count("GET", "/?")
+    session, url = fs.catalog.service.session, f"{server.endpoint}/groups/group-1/runs"
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(session.json, "GET", url, what="look") for _ in range(6)]
+        assert all(one.result(60) for one in asked)
+    assert server.count("GET", "/?") == before + 1
+
+
 def test_a_start_that_was_refused_is_sent_once_more_and_starts_one_run(
     server: StandIn, token_file: Path
 ) -> None:
@@ -187,6 +263,66 @@ def test_the_token_of_another_user_is_not_taken(server: StandIn, token_file: Pat
         fs.ls("groups/group-1/runs")
     names[FRESH] = "ada"
     assert fs.ls("groups/group-1/runs", detail=False)
+
+
+def test_whose_token_it_is_is_known_also_where_the_first_had_expired(
+    server: StandIn, token_file: Path
+) -> None:
+    names = {SECRET: "ada", FRESH: "bob"}
+
+    def describe(asked: Asked) -> Reply:
+        document = server.routes.get_service()[1]
+        return Reply(body={**document, "username": names.get(asked.headers.get("api_key", ""))})
+
+    server.on("GET", "/?", describe)
+    put(token_file, "ended")
+    fs = fs_of(server, token_file=str(token_file))
+    with pytest.raises(AccessDenied):
+        fs.ls("groups/group-1/runs")
+    put(token_file, SECRET)
+    assert fs.ls("groups/group-1/runs", detail=False)
+    expire(server)
+    put(token_file, FRESH)
+    with pytest.raises(AccessDenied):
+        fs.ls("groups/group-1/runs")
+
+
+def test_whose_token_it_is_is_asked_behind_redirects_of_the_origin(
+    server: StandIn, token_file: Path
+) -> None:
+    def describe(asked: Asked) -> Reply:
+        return Reply(body={**server.routes.get_service()[1], "username": "ada"})
+
+    server.on("GET", "/?", Reply(302, headers={"Location": f"{server.endpoint}/moved"}))
+    server.on("GET", "/moved", describe)
+    fs = fs_of(server, token_file=str(token_file))
+    assert fs.ls("groups/group-1/runs", detail=False)
+    expire(server)
+    put(token_file, FRESH)
+    with StandIn() as other:
+        # Not to another one.
+        server.on("GET", "/?", Reply(302, headers={"Location": f"{other.endpoint}/moved"}))
+        with pytest.raises(AccessDenied):
+            fs.ls("groups/group-1/runs")
+        assert other.count() == 0
+    server.on("GET", "/?", Reply(302, headers={"Location": f"{server.endpoint}/moved"}))
+    assert fs.ls("groups/group-1/runs", detail=False)
+
+
+def test_a_token_of_the_environment_for_another_address_is_not_taken(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in command_environment(Address(server.endpoint, SECRET)).items():
+        if name.startswith("FLOWSERV_"):
+            monkeypatch.setenv(name, value)
+    fs = FlowFileSystem(skip_instance_cache=True, ttl=0)
+    assert fs.ls("groups/group-1/runs", detail=False)
+    expire(server)
+    monkeypatch.setenv("FLOWSERV_API_HOST", "elsewhere.example")
+    monkeypatch.setenv("FLOWSERV_ACCESS_TOKEN", FRESH)
+    with pytest.raises(AccessDenied):
+        fs.ls("groups/group-1/runs")
+    assert FRESH not in str(server.asked)
 
 
 @MOUNTS
@@ -254,10 +390,19 @@ def test_a_mount_reads_the_token_from_stdin_or_a_command(
     directory = tmp_path / "mnt"
     directory.mkdir()
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    for options in (["--token-stdin"], ["--token-command", f"cat {token_file}"]):
+    program = tmp_path / "say it"  # which is found from where the command is given
+    program.write_text(f"#!/bin/sh\ncat {token_file}\n")
+    program.chmod(0o700)
+    for options in (
+        ["--token-stdin"],
+        ["--token-command", f"cat {token_file}"],
+        ["--token-command", "'./say it'"],
+        ["-o", "token_command='./say it'"],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "flowfs", "mount", *options, server.endpoint, directory],
             input=SECRET + "\n",
+            cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
@@ -569,10 +714,10 @@ def test_options_of_fsspecs_own_are_taken(server: StandIn) -> None:
 def test_a_session_knows_all_tokens_that_it_used() -> None:
     tokens = iter([FRESH])
     session = Session(
-        "http://127.0.0.1:1/api", Credentials(SECRET, again=lambda: next(tokens, None))
+        "http://127.0.0.1:1/api", Credentials(SECRET, again=lambda seconds: next(tokens, None))
     )
-    assert session.renew(SECRET, lambda token: None)
+    assert session.renew(SECRET, lambda token: None, 60)
     assert session.credentials.token == FRESH
     assert session.secrets == {SECRET, FRESH}
-    assert session.renew(SECRET, lambda token: None)  # by another thread
-    assert not session.renew(FRESH, lambda token: None)
+    assert session.renew(SECRET, lambda token: None, 60)  # by another thread
+    assert not session.renew(FRESH, lambda token: None, 60)

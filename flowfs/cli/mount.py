@@ -54,7 +54,11 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     type=_Read("file", "token_file_of"),
     help="File that holds the token, and that only you can read.",
 )
-@click.option("--token-command", metavar="COMMAND", help="Command that prints the token.")
+@click.option(
+    "--token-command",
+    type=_Read("command", "token_command_of"),
+    help="Command that prints the token.",
+)
 @click.option("--token-stdin", is_flag=True, help="Read the token from stdin.")
 @click.option("--timeout", type=float, help="Seconds for a call, or without progress (30).")
 @click.option(

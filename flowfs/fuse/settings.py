@@ -8,6 +8,7 @@ import logging
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ __all__ = [
     "bytes_of",
     "group_number",
     "read_options",
+    "token_command_of",
     "token_file_of",
     "umask_of",
     "user_number",
@@ -271,6 +273,17 @@ def token_file_of(value: str) -> str:
     return os.path.abspath(value)
 
 
+def token_command_of(value: str) -> str:
+    """Return a command that does not depend on where it is run: a mount's process is in `/`."""
+    try:
+        program, *rest = shlex.split(value)
+    except ValueError as error:
+        raise failure(InvalidArguments, f"no command: {error}") from None
+    if "/" in program:
+        program = os.path.abspath(program)
+    return shlex.join([program, *rest])
+
+
 _VALUES: Mapping[str, tuple[str, Any]] = {
     **{name: (name, _number(name, read)) for name, read in _SERVICE_NUMBERS.items()},
     "uid": ("uid", user_number),
@@ -283,5 +296,5 @@ _VALUES: Mapping[str, tuple[str, Any]] = {
     "fuse": ("fuse", str),
     "log_file": ("log_file", os.path.abspath),
     "token_file": ("token_file", token_file_of),
-    "token_command": ("token_command", str),
+    "token_command": ("token_command", token_command_of),
 }

@@ -44,13 +44,14 @@ class Credentials:
     advice : str
         What to do where there is none, or it is refused.
     again : callable, optional
-        Asks the source once more; returns a token, or None. Not compared.
+        Asks the source once more, for so many seconds at most; returns a token, or None. Not
+        compared.
     """
 
     token: str | None = field(default=None, repr=False)
     source: str = "nowhere"
     advice: str = ""
-    again: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+    again: Callable[[float], str | None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.token is None:
@@ -62,8 +63,8 @@ class Credentials:
             )
         object.__setattr__(self, "token", Secret(self.token))
 
-    def renewed(self) -> Credentials | None:
-        """Ask the source again; return what it has now, or None if that is nothing new.
+    def renewed(self, seconds: float) -> Credentials | None:
+        """Ask the source again; return what it has now, or None if that is nothing new in time.
 
         Nor is it where the source cannot be asked: what the service said of the old token is
         what somebody wants to know.
@@ -71,7 +72,7 @@ class Credentials:
         if self.again is None:
             return None
         try:
-            token = self.again()
+            token = self.again(seconds)
             if not token or token == self.token:
                 return None
             return Credentials(token, self.source, self.advice, self.again)
@@ -141,42 +142,60 @@ def find_credentials(
     given = environ
     environ = os.environ if environ is None else environ
     login = f"log in with 'flowfs login {endpoint}'"
-    again: Callable[[], str | None] | None = None
+    again: Callable[[float], str | None] | None = None
+    first: Callable[[], str] | None = None
     if token_file is not None and token_command is not None:
         raise ValueError("the token comes from token_file or from token_command: give one")
     if token_file is not None:
         file = os.path.abspath(os.path.expanduser(os.fspath(token_file)))
         source, advice = f"the file {file}", "put a new one there"
-        again = functools.partial(read_token, file)
+        first = functools.partial(read_token, file)
+
+        def again(seconds: float) -> str | None:
+            return read_token(file)
+
     elif token_command is not None:
         command = TokenCommand(token_command)
         source, advice = f"the command {command.name!r}", "see why it prints no new one"
-        again = command.read
+        first = again = command.read
     if token:
         return Credentials(str(token), "the option token", login, again)
-    if again is not None:
-        return Credentials(again(), source, advice, again)
+    if first is not None:
+        return Credentials(first(), source, advice, again)
     advice = f"{login}, or in Python pass token="
     from_environment = variable(TOKEN, given)
     if from_environment:
         named = endpoint if trust_environment else endpoint_from_environment(environ)
         if origin_of(named) == origin_of(endpoint):
-            again = functools.partial(variable, TOKEN, given)
-            return Credentials(from_environment, TOKEN, login, again)
+            place = _place_in(environ)
+
+            def variable_now(seconds: float) -> str | None:
+                # With another address there, its token is for that one.
+                return variable(TOKEN, given) if _place_in(environ) == place else None
+
+            return Credentials(from_environment, TOKEN, login, variable_now)
         advice = (
             f"FLOWSERV_ACCESS_TOKEN is for {named}, so it was kept back; set "
             f"FLOWSERV_API_PROTOCOL, FLOWSERV_API_HOST and FLOWSERV_API_PORT to name {endpoint}, "
             f"or {login}"
         )
 
-    def login_saved() -> str | None:
+    def login_saved(seconds: float) -> str | None:
         return saved_logins(given).get(endpoint)
 
-    saved = login_saved()
+    saved = saved_logins(given).get(endpoint)
     if saved:
         source = f"the login saved in {login_file(environ)}"
         return Credentials(saved, source, login, login_saved)
     return Credentials(None, "nowhere", advice, login_saved)
+
+
+def _place_in(environ: Mapping[str, str]) -> Any:
+    """Return the origin that the environment names; None if that is none."""
+    try:
+        return origin_of(endpoint_from_environment(environ))
+    except ValueError:
+        return None
 
 
 def login_file(environ: Mapping[str, str] | None = None) -> Path:

@@ -80,7 +80,9 @@ class Transport(Protocol):
         """Send one request as it is; no retry, no redirect."""
         ...
 
-    def renew(self, refused: str | None, user_of: Callable[[str | None], Any]) -> bool:
+    def renew(
+        self, refused: str | None, user_of: Callable[[str | None], Any], seconds: float
+    ) -> bool:
         """Take another token than the one that was refused, if its source has one."""
         ...
 
@@ -280,7 +282,9 @@ class Exchange:
         if response.status_code not in _REFUSED or self._renewed:
             return response
         self._renewed = True
-        if not self._session.renew(token, self._user_of):
+        left = self._session.timeout if self._bulk else self._ends - time.monotonic()
+        # Half of it: that it was refused is to be said while there is time.
+        if not self._session.renew(token, self._user_of, left / 2):
             return response
         _dispose(response)
         logger.debug("%s %s: refused; again with a new token", self._method, self._shown(url))
@@ -289,9 +293,19 @@ class Exchange:
     def _user_of(self, token: str | None) -> Any:
         """Ask the service whose token this is; None where it does not tell."""
         response = None
+        url = self._session.endpoint + "/"
         try:
-            response = self._send(self._session.endpoint + "/", {}, None, token, method="GET")
-            if response.status_code != 200:
+            for _ in range(_MAX_REDIRECTS + 1):
+                response = self._send(url, {}, None, token, method="GET")
+                if response.status_code not in _REDIRECTS:
+                    break
+                location = response.headers["Location"]
+                _dispose(response)
+                told = location != self._shown(location)
+                url = self._target(url, location, response.status_code, refused=told)
+                if not self._session.may_see_token(url):
+                    return None
+            if response is None or response.status_code != 200:
                 return None
             return json.loads(response.raw.read(_MAX_ERROR_BODY * 16, decode_content=True))[
                 "username"

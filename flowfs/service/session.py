@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -98,6 +99,7 @@ class Session:
         self._verify = verify
         self._cert = cert
         self._lock = threading.Lock()
+        self._renewing = threading.Lock()  # by whom the source of the token is asked
         self._sender: Sender | None = None
         self._pid = 0
 
@@ -232,7 +234,9 @@ class Session:
 
     # -- plumbing ----------------------------------------------------------
 
-    def renew(self, refused: str | None, user_of: Callable[[str | None], Any]) -> bool:
+    def renew(
+        self, refused: str | None, user_of: Callable[[str | None], Any], seconds: float
+    ) -> bool:
         """Take another token than the one that was refused, if its source has one.
 
         Parameters
@@ -241,23 +245,36 @@ class Session:
             What the request was sent with.
         user_of : callable
             Asks the service whose token this is.
+        seconds : float
+            How long to wait for the source.
 
         Returns
         -------
         bool
             Whether there is another one, and it is the same user's.
         """
-        used = self.credentials
-        if used.token != refused:  # another thread was here
+        seconds = max(0.0, min(seconds, threading.TIMEOUT_MAX))
+        ends = time.monotonic() + seconds
+        # Many are refused at once: one asks, the others have time to wait for that.
+        if not self._renewing.acquire(timeout=seconds):
+            return False
+        try:
+            used = self.credentials
+            if used.token != refused:  # another thread was here
+                return True
+            fresh = used.renewed(max(0.0, ends - time.monotonic()))
+            if fresh is None:
+                return False
+            self.secrets.add(Secret(fresh.token))
+            user = user_of(fresh.token)
+            if self.user is not None and user != self.user:
+                return False
+            # Of a token that had expired, or of none, the service did not tell.
+            self.user = user if isinstance(user, str) and user else None
+            self._take(fresh)
             return True
-        fresh = used.renewed()
-        if fresh is None:
-            return False
-        self.secrets.add(Secret(fresh.token))
-        if self.user is not None and user_of(fresh.token) != self.user:
-            return False
-        self._take(fresh)
-        return True
+        finally:
+            self._renewing.release()
 
     def _take(self, credentials: Credentials) -> None:
         if credentials.token is not None:

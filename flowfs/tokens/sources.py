@@ -61,6 +61,23 @@ def read_token(file: str) -> str:
     return token
 
 
+class _Call:
+    """One call of a command, and what came of it; in a fork of its process nothing will."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.ended: float | None = None
+        self.token: str | None = None
+        self.said = ""
+        self._process = os.getpid()
+
+    def over(self, pause: float) -> bool:
+        """Tell whether to call once more."""
+        if self.ended is None:
+            return self._process != os.getpid()
+        return time.monotonic() - self.ended > pause
+
+
 class TokenCommand:
     """A command that prints a token. Thread-safe.
 
@@ -81,10 +98,16 @@ class TokenCommand:
             raise ValueError("token_command is empty")
         self.name = self._words[0]
         self._lock = threading.Lock()
-        self._latest: tuple[float, str] | None = None
+        self._latest: _Call | None = None
 
-    def read(self) -> str:
-        """Run it, unless it has just been run; return what it printed.
+    def read(self, seconds: float | None = None) -> str:
+        """Run it, unless it runs or has just been run; return what it printed.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            How long to wait for it: it then runs in a thread of its own, and goes on for who
+            asks later.
 
         Raises
         ------
@@ -92,11 +115,31 @@ class TokenCommand:
             If it cannot be run, fails, prints nothing, or takes over 30 seconds.
         """
         with self._lock:
-            if self._latest is None or time.monotonic() - self._latest[0] > _PAUSE:
-                self._latest = None
-                token = self._run()
-                self._latest = time.monotonic(), token
-            return self._latest[1]
+            call = self._latest
+            begun = call is None or call.over(_PAUSE)
+            if call is None or begun:
+                call = _Call()
+                if seconds is not None:
+                    threading.Thread(
+                        target=self._keep, args=(call,), name="flowfs-token", daemon=True
+                    ).start()
+                self._latest = call
+        if begun and seconds is None:
+            self._keep(call)  # an interrupt ends it
+        if not call.done.wait(seconds):
+            raise failure(AccessDenied, f"no token from the command {self.name!r} in time")
+        if call.token is None:
+            raise failure(AccessDenied, call.said)
+        return call.token
+
+    def _keep(self, call: _Call) -> None:
+        try:
+            call.token = self._run()
+        except AccessDenied as error:
+            call.said = str(error.strerror)
+        finally:
+            call.ended = time.monotonic()
+            call.done.set()
 
     def _run(self) -> str:
         try:
