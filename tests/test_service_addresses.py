@@ -120,6 +120,22 @@ def test_threads_that_hang_are_not_made_without_end(
     assert len(names.asked) == 2
 
 
+def test_who_finds_no_thread_free_waits_for_one(
+    names: NameService, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST", 1)
+    with ThreadPoolExecutor(3) as pool:
+        calls = []
+        for number in range(3):
+            endpoint = server.endpoint.replace("127.0.0.1", f"h{number}.{NAME}")
+            session = Session(endpoint, timeout=FOR_EVER)
+            calls.append(pool.submit(session.json, "GET", f"{endpoint}/", what="look"))
+        wait_until(lambda: len(module._resolver._queue) == 2, 20, "two to wait for the third")
+        names.answering.set()
+        assert all(call.result(FOR_EVER)["name"] for call in calls)
+    assert len(names.asked) == 3
+
+
 def test_names_that_are_no_names_are_unknown_hosts(server: StandIn) -> None:
     long = "a" * 70  # more than the 63 that a label may have
     with pytest.raises(FlowError) as caught:

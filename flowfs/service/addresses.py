@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 from flowfs.service.deadline import Watch
@@ -48,14 +49,39 @@ class _Resolver:
         """Forget all questions: after a fork, the threads that ask are the parent's."""
         self._lock = threading.Lock()
         self._asking: dict[_Question, _Asking] = {}
+        self._queue: list[threading.Event] = []  # of those for whom there was no thread
 
     def find(self, question: _Question, timeout: float, watch: Watch) -> list[Any]:
+        ends = time.monotonic() + timeout
         woken = threading.Event()
+        watch.wake = woken.set
+        try:
+            while (asking := self._join(question, woken)) is None:
+                if watch.ended or not woken.wait(max(0.0, ends - time.monotonic())):
+                    raise UnknownAddress("too many names of hosts are being looked up")
+                woken.clear()
+            if not watch.ended:
+                woken.wait(max(0.0, ends - time.monotonic()))
+        finally:
+            watch.wake = None
+            with self._lock:
+                if woken in self._queue:
+                    self._queue.remove(woken)
+        if asking.error is not None:
+            # Each who waits gets one of its own: a traceback is of one thread.
+            raise type(asking.error)(*asking.error.args)
+        if asking.found is None:
+            raise UnknownAddress(f"the address of {question[0]} is not found in time")
+        return asking.found
+
+    def _join(self, question: _Question, woken: threading.Event) -> _Asking | None:
+        """Return the question, to be waited for; None if that is for a thread to become free."""
         with self._lock:
             asking = self._asking.get(question)
             if asking is None:
                 if len(self._asking) >= _MOST:
-                    raise UnknownAddress("too many names of hosts are being looked up")
+                    self._queue.append(woken)
+                    return None
                 asking = _Asking(question)
                 # A daemon: a program that ends does not wait for it either.
                 thread = threading.Thread(
@@ -64,18 +90,7 @@ class _Resolver:
                 thread.start()
                 self._asking[question] = asking
             asking.waiting.append(woken)
-        watch.wake = woken.set
-        try:
-            if not watch.ended:
-                woken.wait(timeout)
-        finally:
-            watch.wake = None
-        if asking.error is not None:
-            # Each who waits gets one of its own: a traceback is of one thread.
-            raise type(asking.error)(*asking.error.args)
-        if asking.found is None:
-            raise UnknownAddress(f"the address of {question[0]} is not found in time")
-        return asking.found
+            return asking
 
     def _ask(self, asking: _Asking) -> None:
         host, port, family = asking.question
@@ -88,7 +103,8 @@ class _Resolver:
         finally:
             with self._lock:
                 self._asking.pop(asking.question, None)
-            for event in asking.waiting:
+                queue, self._queue = self._queue, []
+            for event in (*asking.waiting, *queue):
                 event.set()
 
 
