@@ -31,8 +31,8 @@ class Shown:
     time in as many steps. A listing has all that is to be told, so each answer takes few, and
     none of them a request: who goes on from name to name, in the order in which they were
     listed, is answered from what was listed when he began, for a minute beyond the `ttl`
-    seconds at most for which it is good otherwise. Who asks about one name again and again, or here and
-    there, or after a change made here, is not.
+    seconds at most for which it is good otherwise. Who asks about one name again and again, or
+    here and there, or after a change made here, is not.
 
     Thread-safe: those who go through one directory at the same time may hinder each other,
     and are then told by others.
