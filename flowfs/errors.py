@@ -122,7 +122,7 @@ class NoSpace(FlowError):
 
 
 class BadReply(FlowError):
-    """The service failed (5xx), or its reply was broken, short or made no sense."""
+    """The service failed (5xx), or its reply was broken, short or made no sense (other 4xx)."""
 
     default_errno = _errno.EIO
 
@@ -347,8 +347,10 @@ def from_reply(
     kind: type[FlowError]
     if status in _BY_STATUS:
         kind = _BY_STATUS[status]
-    elif 400 <= status < 500:
-        kind = InvalidRunState if _INVALID_STATE.search(words or "") else InvalidArguments
+    elif 400 <= status < 500 and _INVALID_STATE.search(words or ""):
+        kind = InvalidRunState
+    elif status in (400, 422):
+        kind = InvalidArguments
     else:
         kind = BadReply
     shown = _NOISE.sub("", words or "")

@@ -263,6 +263,8 @@ FAULTS: tuple[Fault, ...] = (
     fault("redirect to nowhere", instead(Reply(302)), other="EIO"),
     # -- refusals
     fault("400", status(400), other="EINVAL"),
+    fault("422", status(422), other="EINVAL"),
+    fault("405", status(405), other="EIO"),
     fault("401", status(401), other="EACCES"),
     fault("403", status(403), other="EACCES"),
     fault("403 once", status(403), times=1, other="EACCES"),

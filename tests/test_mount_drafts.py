@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from standin import Asked, Reply, StandIn
@@ -113,6 +115,25 @@ def test_what_somebody_else_has_replaced_is_fetched(
     drafts.rename(at("a"), at("b"))
     assert stored(server) == {"b": b"another's"}
     assert downloads(server) == 1
+
+
+@pytest.mark.parametrize("act", ["truncate", "write"])
+def test_what_would_not_fit_without_holes_is_refused_and_the_file_is_as_it_was(
+    server: StandIn, drafts: Drafts, at: Place, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    room = SimpleNamespace(f_blocks=100, f_bavail=10, f_frsize=4096)
+    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: room)
+    far = 1 << 20  # the disk takes that as a hole; sent it would be all zeros
+    handle = DraftHandle(drafts, drafts.open(at("a"), new=True))
+    handle.write(b"one", 0)
+    with pytest.raises(FlowError, match="there is room for") as caught:
+        handle.truncate(far) if act == "truncate" else handle.write(b"x", far)
+    assert caught.value.errno == errno.EFBIG
+    handle.write(b"two", 5)  # smaller ones are as in any file
+    handle.truncate(10)
+    handle.flush(None)
+    handle.release()
+    assert stored(server) == {"a": b"one\0\0two\0\0"}
 
 
 def rested(drafts: Drafts) -> list[str]:

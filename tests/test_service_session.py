@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import io
+import json
 import logging
 import os
 import pickle
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,14 @@ class TestUploading:
         with pytest.raises(DeadlineExceeded) as caught:
             service.uploads.upload_file("g", io.BytesIO(bytes(16 << 20)), "n")
         assert caught.value.unclear
+
+    def test_a_service_has_time_to_store_what_it_was_sent(
+        self, server: StandIn, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(exchange_module, "_STORED", 1)  # so that a few bytes are many
+        server.on("POST", "/uploads/.*", lambda asked: replace(server.own(asked), delay=3.0))
+        uploads = make(timeout=1.5).uploads
+        assert uploads.upload_file(server.routes.group, io.BytesIO(b"data"), "x")["name"] == "x"
 
     @pytest.mark.parametrize(
         "error",
@@ -851,6 +861,16 @@ class TestReplies:
                 call()
             assert caught.value.errno == errno.EIO
 
+    def test_a_group_may_have_hundreds_of_thousands_of_runs(
+        self, server: StandIn, make: Make
+    ) -> None:
+        created = "2025-06-01T12:00:00.000000+00:00"
+        told = {"state": "SUCCESS", "createdAt": created}
+        text = json.dumps({"runs": [{"id": f"{n:032x}", **told} for n in range(300_000)]}).encode()
+        server.on("GET", "/groups/.*", Reply(body=text))
+        runs = make(timeout=10 * FOR_EVER).runs.list_runs("g")["runs"]
+        assert len(runs) == 300_000
+
     @pytest.mark.parametrize("shape", [*SHAPES[1:7], {"ranking": [5]}], ids=repr)
     def test_a_leaderboard_is_whole_or_an_error(
         self, server: StandIn, flow: FlowService, shape: Any
@@ -1025,6 +1045,7 @@ class TestUnclearStart:
             (Reply(404, {"message": "unknown group 'file'"}), NotFound),
             (Reply(403), AccessDenied),
             (Reply(429), ServiceBusy),
+            (Reply(405), BadReply),
         ],
     )
     def test_a_refusal_is_clear(

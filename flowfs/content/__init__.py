@@ -3,7 +3,7 @@
 from flowfs.content.content import Content
 from flowfs.content.packs import FEWEST, Pack
 from flowfs.content.reader import Reader
-from flowfs.content.room import Room, no_room
+from flowfs.content.room import Room, check_hole, no_room
 from flowfs.content.shared_reader import SharedReader
 from flowfs.content.sharing import SharedFile
 from flowfs.content.source import Source
@@ -17,5 +17,6 @@ __all__ = [
     "SharedFile",
     "SharedReader",
     "Source",
+    "check_hole",
     "no_room",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import tempfile
@@ -10,7 +11,7 @@ from typing import IO
 from flowfs.disk import put
 from flowfs.errors import FlowError, failure
 
-__all__ = ["Room", "Scratch", "no_room"]
+__all__ = ["Room", "Scratch", "check_hole", "no_room"]
 
 _numbers = itertools.count(1)
 
@@ -109,3 +110,34 @@ def no_room(error: OSError, name: str | None) -> FlowError:
     """Return what to raise where a temporary file cannot be made, written or read."""
     text = f"cannot keep it in a temporary file: {error.strerror}"
     return failure(FlowError, text, name, errno=error.errno)
+
+
+def check_hole(file: IO[bytes], size: int, name: str | None) -> None:
+    """See that a temporary file may grow to a size with nothing written in between.
+
+    A hole takes no room, but whoever is sent the file gets all of it.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    size : int
+        Bytes that it is to have.
+    name : str or None
+        What it is, for errors.
+
+    Raises
+    ------
+    FlowError
+        EFBIG, if there would be no room for it without holes.
+    """
+    there = os.fstatvfs(file.fileno())
+    room = os.fstat(file.fileno()).st_blocks * 512 + there.f_bavail * there.f_frsize
+    if there.f_blocks and size > room:  # some file systems do not tell
+        raise failure(
+            FlowError,
+            f"cannot grow to {size} bytes: there is room for {room} where it is kept until it "
+            "is sent",
+            name,
+            errno=errno.EFBIG,
+        )

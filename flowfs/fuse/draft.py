@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from flowfs.catalog import FileRecord
-from flowfs.content import no_room
+from flowfs.content import check_hole, no_room
 from flowfs.errors import FlowError, NotFound, again, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.names import from_name
@@ -110,18 +110,28 @@ class Draft:
         Raises
         ------
         FlowError
-            If there was room for none (ENOSPC); or as the service says, where what was there
+            If there was room for none (ENOSPC); if it leaves a hole for which there would be
+            none (EFBIG); or as the service says, where what was there
             before is fetched.
         """
         with self.lock, self._in_room():
             file = self._content()
             at = self.size or 0 if offset is None else offset
+            if at > (self.size or 0):
+                check_hole(file, at + len(data), self._fs.unstrip_protocol(self.node.path))
             written = _put(file, data, at)
             self._change(max(self.size or 0, at + written))
             return written
 
     def truncate(self, length: int) -> None:
-        """Cut it off, or fill it up with zeros."""
+        """Cut it off, or fill it up with zeros.
+
+        Raises
+        ------
+        FlowError
+            If there would be no room for those (EFBIG); or as the service says, where what was
+            there before is fetched.
+        """
         with self.lock, self._in_room():
             if length == 0:
                 if self._file is None:
@@ -132,6 +142,8 @@ class Draft:
                 return
             file = self._content()
             if length != self.size:
+                if length > (self.size or 0):
+                    check_hole(file, length, self._fs.unstrip_protocol(self.node.path))
                 file.truncate(length)
                 self._change(length)
 

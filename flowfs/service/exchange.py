@@ -54,6 +54,8 @@ _MAX_CONNECT = 10.0  # seconds
 _MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
 _MAX_JSON = 1 << 26  # bytes; 600,000 runs have room in it
 _MAX_ERROR_BODY = 1 << 16  # bytes
+# Bytes of an upload that a service stores in a second at least: it answers once it has.
+_STORED = 1 << 23
 
 
 class Transport(Protocol):
@@ -116,6 +118,7 @@ class Exchange:
         self._delete_unclear = False
         self._renewed = False  # whether the source of the token has been asked again
         self._kind = method  # what it is counted as
+        self._patience = session.timeout  # seconds that a reply may take
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
@@ -160,9 +163,10 @@ class Exchange:
         """Send a request and read its whole reply within the deadline."""
         ends = self._ends if not self._bulk else float("inf")
         with self._watching(ends) as watch:
-            if self._bulk:  # what comes back is no bulk data
+            if self._bulk:  # what comes back is no bulk data, but comes once all is stored
+                self._patience = self._session.timeout + len(data) / _STORED
                 data.sending = lambda over: watch.limit(
-                    time.monotonic() + self._session.timeout if over else ends
+                    time.monotonic() + self._patience if over else ends
                 )
             response = self._follow(url, headers, data, watch)
             pieces, size = [], 0
@@ -327,7 +331,7 @@ class Exchange:
     ) -> Reply:
         method = method or self._method
         begun = time.monotonic()
-        patience = self._session.timeout
+        patience = self._patience
         left = patience if self._bulk else self._ends - begun
         if left <= 0:
             raise self._late()
@@ -394,7 +398,7 @@ class Exchange:
         return text
 
     def _late(self) -> FlowError:
-        return late(self._what, self._path, self._session.timeout)
+        return late(self._what, self._path, self._patience)
 
     def _interrupted(self) -> FlowError:
         """Say that somebody ended it; unclear where the service may have acted all the same."""
@@ -418,9 +422,7 @@ class Exchange:
         if self._watch is not None and self._watch.sent and is_broken_tls(error):
             broken = f"cannot {self._what}: the connection broke within TLS"
             return unclear(failure(BadReply, broken, self._path))
-        return network_failure(
-            error, what=self._what, path=self._path, timeout=self._session.timeout
-        )
+        return network_failure(error, what=self._what, path=self._path, timeout=self._patience)
 
 
 def _dispose(response: Reply) -> None:

@@ -27,8 +27,8 @@ _LABELS = {"CANCEL_REASON": "reason", "RUN_ARGUMENTS": "arguments"}
 # flowserv.error.UnknownFileError
 _UNKNOWN_FILE = re.compile(r"unknown file\b", re.I)
 
-# Redirects of those who did not act; 303 comes from who did.
-_SENT_ELSEWHERE = frozenset({301, 302, 307, 308})
+# Redirects of those who did not act, and refusals; 303 comes from who did.
+_NOT_DONE = frozenset({301, 302, 307, 308, *range(400, 500)})
 
 # How many of the newest runs are looked at for one that an unclear start may have made.
 _SUSPECTS = 5
@@ -313,7 +313,7 @@ class RemoteRunService:
                 words=error.service_message,
             ) from error
         except BadReply as error:  # it said yes, but not what it started
-            if error.status in _SENT_ELSEWHERE:
+            if error.status in _NOT_DONE:
                 raise
             raise self._unclear(group_id, arguments, error) from error
         except FlowError as error:

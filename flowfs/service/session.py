@@ -41,7 +41,8 @@ class Session:
         Token, its source and advice.
     timeout : float
         Seconds. Bounds every call that moves no bulk data as a whole, its retries included;
-        in bulk transfers, any stretch without progress.
+        in bulk transfers, any stretch without progress. The reply to an upload may take a
+        second longer for each 8 MiB, since the service stores all of it first.
     retries : int
         How many times a GET, HEAD or DELETE is sent again after a broken connection or
         429, 502, 503, 504. POST and PUT are never sent again.
