@@ -106,6 +106,18 @@ def test_a_new_token_of_a_file_is_found(server: StandIn, token_file: Path) -> No
     assert fs.ls("groups/group-1/runs", detail=False)
 
 
+def test_a_new_token_of_a_file_is_found_where_another_was_given_the_old_one(
+    server: StandIn, token_file: Path
+) -> None:
+    given = fs_of(server, token=SECRET)  # what both know is shared
+    fs = fs_of(server, token_file=str(token_file))
+    assert fs.ls("groups/group-1/runs", detail=False)
+    expire(server)
+    put(token_file, FRESH)
+    assert fs.ls("groups/group-1/runs", detail=False)
+    assert given.ls("groups/group-1/runs", detail=False)
+
+
 def test_a_command_is_asked_once_more_and_not_by_each_who_is_refused(
     server: StandIn, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,9 @@ def shared_for(endpoint: str, credentials: Credentials, options: Options) -> Sha
         shared = _all.get(key)
         if shared is None:
             shared = _all[key] = Shared(endpoint, credentials, options)
+        elif shared.session.credentials.again is None and credentials.again is not None:
+            # Of the same token, this one can be asked for again when it has expired.
+            shared.session.credentials = credentials
         return shared
 
 
