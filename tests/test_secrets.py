@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.callbacks import Callback
 from mounting import Address, command_environment, mounted_in_background, serve_mount, sh
 from standin import Asked, Reply, StandIn
 from support import wait_until
@@ -230,7 +231,7 @@ def test_a_start_that_was_refused_is_sent_once_more_and_starts_one_run(
 
 
 def test_an_upload_that_was_refused_is_sent_once_more_from_its_beginning(
-    server: StandIn, token_file: Path
+    server: StandIn, token_file: Path, tmp_path: Path
 ) -> None:
     fs = fs_of(server, token_file=str(token_file))
     assert not fs.exists("groups/group-1/uploads/x.bin")
@@ -242,7 +243,11 @@ def test_an_upload_that_was_refused_is_sent_once_more_from_its_beginning(
         return Reply(403, {"message": "not authorized"}) if SECRET in str(asked.headers) else None
 
     server.on("POST", "/uploads/.*", refuse)
-    fs.pipe("groups/group-1/uploads/x.bin", data)
+    local = tmp_path / "x.bin"
+    local.write_bytes(data)
+    told = Callback()
+    fs.put_file(str(local), "groups/group-1/uploads/x.bin", callback=told)
+    assert told.value == told.size == len(data)
     assert fs.cat("groups/group-1/uploads/x.bin") == data
 
 

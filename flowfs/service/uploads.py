@@ -92,7 +92,8 @@ class UploadService:
         name : str
             The name asked for. The service may store another one: the reply tells.
         progress : callable, optional
-            Called with the number of bytes of each piece sent.
+            Called with the number of bytes of each piece sent; where all is sent once more,
+            with those sent before as a negative number.
 
         Returns
         -------
@@ -168,6 +169,7 @@ class _Form:
         self._size = file.seek(0, os.SEEK_END) - self._start
         file.seek(self._start)
         self._begun = False
+        self._sent = 0  # bytes of the file, of which `progress` was told
 
     def __len__(self) -> int:
         return len(self._head) + self._size + len(self._tail)
@@ -175,7 +177,9 @@ class _Form:
     def __iter__(self) -> Iterator[bytes]:
         if self._begun:  # it was refused, and is sent once more
             self._file.seek(self._start)
-        self._begun = True
+            if self._progress is not None and self._sent:
+                self._progress(-self._sent)
+        self._begun, self._sent = True, 0
         if self.sending is not None:
             self.sending(False)
         yield self._head
@@ -186,6 +190,7 @@ class _Form:
             for at in range(0, len(piece), _PART):
                 yield piece[at : at + _PART]
             left -= len(piece)
+            self._sent += len(piece)
             if self._progress is not None:
                 self._progress(len(piece))
         yield self._tail
