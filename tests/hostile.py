@@ -305,7 +305,7 @@ class Arena:
             outcome = Outcome(f"{type(error).__name__}: {error}", error=error)
         outcome.seconds = time.monotonic() - begun
         outcome.wrong += place.never()
-        if not place.said and (way is self.ways[LONG] or outcome.told == RIGHT):
+        if not place.asked and (way is self.ways[LONG] or outcome.told == RIGHT):
             outcome.wrong.append("the fault was never met")
         outcome.wrong += self._dishonest(place, outcome, patient=way is self.ways[LONG])
         self._outcomes[fault.name, operation] = outcome
