@@ -380,6 +380,22 @@ class TestDamage:
         assert make().cat_file(path) == second
         assert server.count("GET", ARCHIVE) == 2
 
+    def test_who_comes_after_it_was_closed_opens_it_for_nobody(
+        self, server: StandIn, make: Make
+    ) -> None:
+        path, first = added(server, SMALL), make()
+        assert first.cat_file(path) == SMALL
+        source = first.entries.source(first.entries.resolve(path))
+        disk = first.content.disk
+        assert disk is not None
+        assert source is not None
+        flush(first)
+        assert disk.fact("size", source.key) is not None
+        disk.close()
+        assert disk.fact("size", source.key) is None
+        assert disk._facts is not None
+        assert disk._facts._held is None
+
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_a_damaged_database_is_begun_anew(
         self, server: StandIn, make: Make, cache: Path, damage: Callable[[Path], None]

@@ -97,6 +97,8 @@ class Facts:
         if os.getpid() != self._owner:  # a fork of it has the database of nobody
             return None
         with self._lock:
+            if self._closed:  # nobody would close it once more
+                return None
             value = self._new.get(key)
             if value is not None:
                 return value
