@@ -69,12 +69,13 @@ class Place:
         routes = server.routes
         self.server = server
         self.operation = operation
-        self.group_id = routes.add_group()
+        with server.lock:  # others may be looking through what there is
+            self.group_id = routes.add_group()
+            self.run_id, self.file_id = routes.add_file(DATA, groupId=self.group_id)
+            self.active = routes.add_run("RUNNING", groupId=self.group_id)["id"]
+            self.names = routes.add_upload(b"Ada\n", "names.txt", self.group_id)["id"]
+            self.old = routes.add_upload(OLD, "data.txt", self.group_id)["id"]
         self.group = f"groups/{self.group_id}"
-        self.run_id, self.file_id = routes.add_file(DATA, groupId=self.group_id)
-        self.active = routes.add_run("RUNNING", groupId=self.group_id)["id"]
-        self.names = routes.add_upload(b"Ada\n", "names.txt", self.group_id)["id"]
-        self.old = routes.add_upload(OLD, "data.txt", self.group_id)["id"]
         self.run = f"{self.group}/runs/{self.run_id}"
         self.result = f"{self.run}/results/{self.file_id}"
         self.request = self._request()
@@ -122,20 +123,22 @@ class Place:
     def started(self) -> list[str]:
         """Return the runs that were started here."""
         known = {self.run_id, self.active}
-        return [
-            run
-            for run, handle in list(self.server.routes.runs.items())
-            if handle["groupId"] == self.group_id and run not in known
-        ]
+        with self.server.lock:
+            return [
+                run
+                for run, handle in self.server.routes.runs.items()
+                if handle["groupId"] == self.group_id and run not in known
+            ]
 
     def uploads(self, name: str) -> list[bytes]:
         """Return what is stored under a name."""
         routes = self.server.routes
-        return [
-            routes.files[one["id"]]
-            for one in list(routes.uploads)
-            if one["name"] == name and routes.owners.get(one["id"]) == self.group_id
-        ]
+        with self.server.lock:
+            return [
+                routes.files[one["id"]]
+                for one in routes.uploads
+                if one["name"] == name and routes.owners.get(one["id"]) == self.group_id
+            ]
 
     def faults_of(self, value: Any) -> list[str]:
         """Say what is wrong with what is said to have succeeded."""

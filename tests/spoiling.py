@@ -128,9 +128,10 @@ def lost_run(server: StandIn, asked: Asked) -> Reply:
     routes = server.routes
     told = asked.path.split("/")
     group = routes.runs[told[2]]["groupId"] if told[1] == "runs" else told[2]
-    routes.groups.discard(group)
-    for run in [i for i, handle in routes.runs.items() if handle["groupId"] == group]:
-        del routes.runs[run]
+    with server.lock:
+        routes.groups.discard(group)
+        for run in [i for i, handle in routes.runs.items() if handle["groupId"] == group]:
+            del routes.runs[run]
     return server.own(asked)
 
 

@@ -124,6 +124,8 @@ class StandIn:
         Every request, in the order in which they came.
     connections : int
         How many connections were made.
+    lock : Lock
+        Held while `routes` answer; to be held by who changes them beside requests.
     """
 
     def __init__(self) -> None:
@@ -131,7 +133,7 @@ class StandIn:
         self.asked: list[Asked] = []
         self.connections = 0
         self.stopped = threading.Event()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._rules: list[tuple[str, re.Pattern[str], list[Answer]]] = []
         self._sockets: set[socket.socket] = set()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -148,7 +150,7 @@ class StandIn:
 
         None is the stand-in's own answer. Of two rules the newer counts.
         """
-        with self._lock:
+        with self.lock:
             self._rules.insert(0, (method, re.compile(pattern), list(answers)))
 
     def requests(self, method: str = ".*", pattern: str = ".*") -> list[Asked]:
@@ -183,7 +185,7 @@ class StandIn:
 
         Whatever was being answered is lost; who asks again is answered.
         """
-        with self._lock:
+        with self.lock:
             for connection in self._sockets:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -191,16 +193,16 @@ class StandIn:
     # -- for the handler ---------------------------------------------------
 
     def connected(self, connection: socket.socket) -> None:
-        with self._lock:
+        with self.lock:
             self.connections += 1
             self._sockets.add(connection)
 
     def disconnected(self, connection: socket.socket) -> None:
-        with self._lock:
+        with self.lock:
             self._sockets.discard(connection)
 
     def answer(self, asked: Asked) -> Reply:
-        with self._lock:
+        with self.lock:
             self.asked.append(asked)
             answer: Answer = None
             for method, pattern, answers in self._rules:
@@ -213,7 +215,7 @@ class StandIn:
 
     def own(self, asked: Asked) -> Reply:
         """Do what is asked for, and return what the service would answer."""
-        with self._lock:
+        with self.lock:
             status, body = self.routes.answer(
                 asked.method, unquote(asked.path), asked.headers, asked.body
             )
