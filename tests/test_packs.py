@@ -24,7 +24,7 @@ from support import Rest
 
 from flowfs import FlowFileSystem
 from flowfs.cli.mount import settings_of
-from flowfs.content import packs
+from flowfs.content import Source, packs
 from flowfs.content.packs import FEWEST, Cost, Pack, unpacked
 from flowfs.embedded import EmbeddedService
 from flowfs.fuse.settings import read_options
@@ -94,6 +94,7 @@ def run() -> Iterator[Run]:
 def worth(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Have an archive be worth it as soon as it is thought of, and be waited for so long."""
     waits = {"for": LONG}
+    monkeypatch.setattr(Cost, "is_dear", lambda *_: True)
     monkeypatch.setattr(Cost, "plan", lambda *_: waits["for"])
     return waits
 
@@ -114,13 +115,23 @@ def plan(of: Cost, unknown: int = 480, files: int = 500, **changes: Any) -> floa
     return of.plan(dataclasses.replace(pack, **changes), names[files - unknown :])
 
 
-def _nothing(seconds: float) -> Any:
+def _nothing(_: Any) -> Any:
     raise AssertionError
 
 
 def test_many_that_are_small_and_dear_are_worth_an_archive() -> None:
     assert 0 < plan(cost()) <= 3.0
     assert plan(cost(bytes=20_000 * 16), unknown=84, files=100) > 0
+
+
+def test_what_is_left_is_not_looked_at_where_files_are_cheap() -> None:
+    def look() -> Any:
+        raise AssertionError("a step for each file of the run, after every few of them")
+
+    pack = Pack(("run", "r"), ["1.csv"] * 500, look, _nothing, lambda: 0.02, 30.0)
+    told = packs.Packs(lambda _: None, lambda *_: None)
+    told._costs[pack.key] = cost(seconds=16 * 0.02)
+    assert told.bring(Source(("f",), _nothing, pack=pack, name="1.csv")) is None
 
 
 def test_it_is_waited_for_less_long_than_the_files_would_take() -> None:

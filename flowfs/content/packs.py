@@ -150,6 +150,19 @@ class Cost:
         if not self.now:
             self.busy += time.monotonic() - self.since
 
+    def _each(self, pack: Pack) -> tuple[float, float, float]:
+        """Return what a file takes, and what of that is its own, in seconds; the bytes of all."""
+        busy = self.busy + (time.monotonic() - self.since if self.now else 0.0)
+        each = busy / self.files
+        # What they take beside the way there and back is what the archive saves.
+        own = each * max(0.0, 1 - pack.shortest() * self.files / max(self.seconds, 1e-9))
+        return each, own, self.bytes / self.files * len(pack.names)
+
+    def is_dear(self, pack: Pack) -> bool:
+        """Tell whether the files are small and dear: what is left need not be looked at if not."""
+        _, own, size = self._each(pack)
+        return own >= _DEAR and size <= _MOST
+
     def plan(self, pack: Pack, unknown: list[str]) -> float:
         """Return how long to wait for the archive, in seconds; 0 where it is not worth it.
 
@@ -160,15 +173,11 @@ class Cost:
         unknown : list of str
             Names of the files that are not known yet.
         """
-        busy = self.busy + (time.monotonic() - self.since if self.now else 0.0)
-        each = busy / self.files
-        size = self.bytes / self.files * len(pack.names)
-        # What they take beside the way there and back is what the archive saves.
-        own = each * max(0.0, 1 - pack.shortest() * self.files / max(self.seconds, 1e-9))
+        each, own, size = self._each(pack)
         left = len(unknown) - self.now
         # Whose plans nobody knows goes on for as long as they have gone on.
         meant = min(left, max(self.wanted, 0 if self.askers else self.files))
-        if own < _DEAR or size > _MOST or meant < (1 if self.askers else FEWEST):
+        if not self.is_dear(pack) or meant < (1 if self.askers else FEWEST):
             return 0.0
         if not {_ending(name) for name in unknown} <= self.endings:
             return 0.0  # of others it is not known how large they are
@@ -324,6 +333,8 @@ class Packs:
         if cost.over or cost.files < cost.looks_at or now < self._rests_until:
             return False
         cost.looks_at = cost.files + max(_TRIED, cost.files // 4)
+        if not cost.is_dear(pack):
+            return False
         files = zip(pack.names, pack.sources(), strict=True)
         unknown = [name for name, source in files if self._held(source.key) is None]
         patience = cost.plan(pack, unknown)
