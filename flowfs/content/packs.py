@@ -14,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowfs.errors import FlowError, again
 from flowfs.service.body import Body
@@ -430,16 +430,14 @@ class _Member(tarfile.TarInfo):
     damaged, or made for that: it is refused by its first block.
     """
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        """Make one of a block of the archive."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
-            if not 0 <= member.size <= _HEADER:
-                raise ValueError(f"the archive says {member.size} bytes of one member")
-        elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise ValueError(f"the archive has {member.name!r}, which is no file")
-        return member
+    # Not `frombuf`, which repaired versions of Python no longer call. All of them call this.
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            if not 0 <= self.size <= _HEADER:
+                raise ValueError(f"the archive says {self.size} bytes of one member")
+        elif self.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise ValueError(f"the archive has {self.name!r}, which is no file")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _members(plain: bytearray, names: list[str]) -> list[bytes]:
