@@ -63,6 +63,13 @@ def fs_of(server: StandIn, **options: Any) -> FlowFileSystem:
     return FlowFileSystem(server.endpoint, **{"skip_instance_cache": True, "ttl": 0, **options})
 
 
+def fs_of_environment(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> FlowFileSystem:
+    for name, value in command_environment(Address(server.endpoint, SECRET)).items():
+        if name.startswith("FLOWSERV_"):
+            monkeypatch.setenv(name, value)
+    return FlowFileSystem(skip_instance_cache=True, ttl=0)
+
+
 # -- one that has expired comes again from where it came ---------------------
 
 
@@ -89,10 +96,7 @@ def test_a_login_is_found_by_who_had_none(server: StandIn) -> None:
 def test_a_new_token_of_the_environment_is_found(
     server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in command_environment(Address(server.endpoint, SECRET)).items():
-        if name.startswith("FLOWSERV_"):
-            monkeypatch.setenv(name, value)
-    fs = FlowFileSystem(skip_instance_cache=True, ttl=0)
+    fs = fs_of_environment(server, monkeypatch)
     assert fs.ls("groups/group-1/runs", detail=False)
     expire(server)
     monkeypatch.setenv("FLOWSERV_ACCESS_TOKEN", FRESH)
@@ -329,10 +333,7 @@ def test_whose_token_it_is_is_asked_behind_redirects_of_the_origin(
 def test_a_token_of_the_environment_for_another_address_is_not_taken(
     server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in command_environment(Address(server.endpoint, SECRET)).items():
-        if name.startswith("FLOWSERV_"):
-            monkeypatch.setenv(name, value)
-    fs = FlowFileSystem(skip_instance_cache=True, ttl=0)
+    fs = fs_of_environment(server, monkeypatch)
     assert fs.ls("groups/group-1/runs", detail=False)
     expire(server)
     monkeypatch.setenv("FLOWSERV_API_HOST", "elsewhere.example")

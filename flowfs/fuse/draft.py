@@ -12,6 +12,7 @@ from typing import IO
 
 from flowfs.catalog import FileRecord
 from flowfs.content import check_hole, no_room
+from flowfs.disk import put
 from flowfs.errors import FlowError, NotFound, again, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.names import from_name
@@ -186,7 +187,8 @@ class Draft:
                     assert source is not None
                     with self._fs.content.open(source) as reader:
                         while piece := reader.read(_CHUNK):
-                            size += _put_all(file, piece, size)
+                            put(file.fileno(), size, piece)
+                            size += len(piece)
             except BaseException:
                 file.close()
                 raise
@@ -406,14 +408,6 @@ def _put(file: IO[bytes], data: bytes | memoryview, at: int) -> int:
     except OSError:
         if not written:
             raise
-    return written
-
-
-def _put_all(file: IO[bytes], data: bytes, at: int) -> int:
-    """Write bytes at a place, all of them; return how many they are."""
-    view, written = memoryview(data), 0
-    while written < len(view):
-        written += _put(file, view[written:], at + written)
     return written
 
 
