@@ -175,7 +175,7 @@ def test_pandas_reads_the_table_of_runs(results: _Results) -> None:
     frame = pd.read_json(results.url("runs.jsonl"), lines=True, storage_options=results.options)
     frame = frame.set_index("id").loc[results.runs]
     assert list(frame["state"]) == ["SUCCESS"] * 3
-    assert [arguments["column"] for arguments in frame["arguments"]] == list(_COLUMNS)
+    assert list(frame["column"]) == list(_COLUMNS)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zip"])
@@ -285,7 +285,7 @@ def test_one_column_of_a_parquet_upload_costs_few_requests_and_a_part_of_its_byt
     assert column["c3"].tolist() == table["c3"]
     assert list(column.columns) == ["c3"]
     assert len(cost.requests) - begun <= 6, cost.requests[begun:]
-    assert 0 < cost.read - read < 1.5 * 8 * count
+    assert 0 < cost.read - read < 2 * 8 * count
 
 
 def test_a_csv_result_read_by_pandas_is_one_request_once_the_run_is_known(
