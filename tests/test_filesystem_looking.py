@@ -730,7 +730,10 @@ def test_the_table_has_a_line_for_every_run_with_its_arguments(
         (there.canceled["id"], "CANCELED"),
         (there.active, "RUNNING"),
     ]
-    assert rows[0]["arguments"] == {"names": "names.txt", "greeting": "Hi"}
+    assert {n: rows[0][n] for n in ("names", "greeting")} == {
+        "names": "names.txt",
+        "greeting": "Hi",
+    }
 
 
 def test_a_generated_file_is_one_snapshot(there: Looked) -> None:

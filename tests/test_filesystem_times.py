@@ -224,4 +224,4 @@ def test_the_tables_size_follows_new_runs_deleted_runs_and_uploads(
     assert size_is_right()
     rows = [json.loads(row) for row in fs.cat(f"{world.group}/runs.jsonl").splitlines()]
     assert rows[0]["id"] == kept["id"]
-    assert rows[0]["arguments"]["names"] == world.upload_id
+    assert rows[0]["names"] == world.upload_id

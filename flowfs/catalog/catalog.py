@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from flowfs import arguments as documents
+from flowfs.arguments import Argument
 from flowfs.catalog.cache import Cache
 from flowfs.catalog.listing import Listing, plain, read_object
 from flowfs.catalog.records import (
@@ -17,9 +16,10 @@ from flowfs.catalog.records import (
     named,
 )
 from flowfs.catalog.runs import RunCatalog
+from flowfs.catalog.starts import Starts
 from flowfs.catalog.uploads import UploadCatalog
 from flowfs.disk import Disk
-from flowfs.errors import FlowError, describe
+from flowfs.errors import FlowError
 from flowfs.service.client import FlowService
 from flowfs.service.statistics import Usage
 
@@ -65,8 +65,7 @@ class Catalog:
         self._workflows: Cache[str, list[dict[str, Any]]] = Cache(ttl)
         self._workflow: Cache[str, dict[str, Any]] = Cache(ttl)
         self._leaderboards: Cache[str, dict[str, Any]] = Cache(ttl)
-        self._lock = threading.Lock()
-        self._refusals: dict[str, bytes] = {}
+        self._starts = Starts(self.group, self._groups.drop, self._runs, self._uploads)
 
     # -- groups ------------------------------------------------------------
 
@@ -119,6 +118,10 @@ class Catalog:
             If there is no such run, or it is of another group.
         """
         return self._runs.get(group_id, run_id, refresh=refresh)
+
+    def find_run(self, run_id: str) -> dict[str, Any]:
+        """Return the handle of a run, whichever group it is of. One request unless it is kept."""
+        return self._runs.find(run_id)
 
     def fetch_run_ahead(self, group_id: str, run_id: str) -> None:
         """Fetch the handle of a run that nobody needs yet, unless one is kept.
@@ -209,37 +212,55 @@ class Catalog:
         UnclearStart
             If a run may have started.
         """
-        try:
-            handle = self._start(group_id, arguments, about)
-        except FlowError as error:
-            error.filename = about
-            self.refused(group_id, error)
-            raise
-        finally:
-            self._groups.drop(group_id)
-        with self._lock:
-            self._refusals.pop(group_id, None)
-        return handle
+        return self._starts.start(group_id, arguments, about)
 
-    def _start(self, group_id: str, arguments: Any, about: str) -> dict[str, Any]:
-        declared = self.group(group_id).get("parameters")
-        declarations = declared if isinstance(declared, list) else None
-        if isinstance(arguments, (bytes, str)):
-            given = documents.parse(arguments, about, declarations)
-        else:
-            given = documents.normalize(arguments, about, declarations)
-        try:
-            checked = self._checked(group_id, given, declarations, about)
-        except FlowError:
-            # What is missing may have come since: look once more before refusing.
-            declared = self.group(group_id, refresh=True).get("parameters")
-            declarations = declared if isinstance(declared, list) else None
-            checked = self._checked(group_id, given, declarations, about)
-        return self._runs.start(group_id, checked)
+    def checked(
+        self,
+        group_id: str,
+        given: Sequence[Any],
+        *,
+        about: str,
+        named: Callable[[int], str] = str,
+    ) -> list[list[Argument]]:
+        """Check the arguments of many runs, and start none.
 
-    def _checked(self, group_id: str, given: Any, declarations: Any, about: str) -> Any:
-        files = self._uploads.for_arguments(group_id)
-        return documents.check(given, declarations, files, about)
+        Costs a request for the group's declarations and uploads unless they are known, and one
+        more before anything is refused.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        given : sequence of bytes, str, mapping or list
+            A document for each run, or what it holds.
+        about : str
+            What errors name.
+        named : callable
+            What a message calls a run; called with its number in `given`.
+
+        Returns
+        -------
+        list
+            For each run its arguments, as :meth:`start_checked` takes them.
+
+        Raises
+        ------
+        InvalidArguments
+            With all that is wrong, run by run; ``others`` has an error for each.
+        """
+        return self._starts.checked(group_id, given, about, named)
+
+    def start_checked(
+        self, group_id: str, arguments: list[Argument], *, about: str
+    ) -> dict[str, Any]:
+        """Start a run with arguments that have been checked. One request, sent once.
+
+        Raises
+        ------
+        InvalidArguments, UnclearStart
+            As of :meth:`start_run`.
+        """
+        return self._starts.send(group_id, arguments, about)
 
     def cancel_run(self, run_id: str, reason: str | None) -> dict[str, Any]:
         """Cancel a run and return its handle."""
@@ -259,12 +280,11 @@ class Catalog:
 
     def refused(self, group_id: str, error: FlowError) -> None:
         """Keep what was said when a run was refused, until the next success."""
-        with self._lock:
-            self._refusals[group_id] = (describe(error) + "\n").encode("utf-8", "replace")
+        self._starts.refused(group_id, error)
 
     def refusal(self, group_id: str) -> bytes | None:
         """Return what was said when the last run was refused; None if it was not."""
-        return self._refusals.get(group_id)
+        return self._starts.refusal(group_id)
 
     # -- uploads -----------------------------------------------------------
 

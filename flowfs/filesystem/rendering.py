@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
-from flowfs.catalog import plain
+from flowfs.catalog import plain, timestamp
 
-__all__ = ["group_json", "leaderboard_table", "plain_arguments", "pretty_json", "table_row"]
+__all__ = [
+    "RUN_COLUMNS",
+    "group_json",
+    "leaderboard_table",
+    "plain_arguments",
+    "pretty_json",
+    "run_row",
+    "table_row",
+]
 
 
 def pretty_json(document: Any) -> bytes:
@@ -74,12 +82,41 @@ def _plain(value: Any, uploads: Mapping[str, str]) -> Any:
     return value
 
 
+#: What the table of runs has of every run, before its arguments.
+RUN_COLUMNS = ("id", "state", "created", "started", "finished", "duration")
+
+_ARGUMENT = "argument."
+
+
+def run_row(handle: Mapping[str, Any], uploads: Mapping[str, str]) -> dict[str, Any]:
+    """Return a run as a row of the table of runs: `RUN_COLUMNS`, then its arguments.
+
+    Times are texts as the service writes them, None where there is none; the duration is in
+    seconds. An argument that is called as one of `RUN_COLUMNS` has ``argument.`` before its
+    name, and so has one whose name begins so, that no two can be one column.
+
+    Parameters
+    ----------
+    handle : mapping
+        The run's handle.
+    uploads : mapping of str to str
+        Name of an upload by its id.
+    """
+    times = [handle.get(key) for key in ("createdAt", "startedAt", "finishedAt")]
+    _, began, ended = map(timestamp, times)
+    duration = None if began is None or ended is None else round(ended - began, 6)
+    row = dict(
+        zip(RUN_COLUMNS, (handle.get("id"), handle.get("state"), *times, duration), strict=True)
+    )
+    for name, value in plain_arguments(handle.get("arguments"), uploads).items():
+        clashes = name in RUN_COLUMNS or name.startswith(_ARGUMENT)
+        row[f"{_ARGUMENT}{name}" if clashes else name] = value
+    return row
+
+
 def table_row(handle: Mapping[str, Any], uploads: Mapping[str, str]) -> bytes:
-    """Return a run's line in the table of runs: one JSON object and a newline."""
-    row: dict[str, Any] = {
-        key: handle.get(key) for key in ("id", "state", "createdAt", "startedAt", "finishedAt")
-    }
-    row["arguments"] = plain_arguments(handle.get("arguments"), uploads)
+    """Return a run's line in ``runs.jsonl``: :func:`run_row` as JSON, and a newline."""
+    row = run_row(handle, uploads)
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 

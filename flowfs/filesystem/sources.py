@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar
 
 from flowfs import arguments as documents
 from flowfs import tree
@@ -208,19 +208,48 @@ class Sources(Places):
         arguments = self._handle(node).get("arguments")
         return documents.dump(arguments if isinstance(arguments, list) else [])
 
+    def run_handles(
+        self, group_id: str, states: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the handles of a group's runs, in the service's order.
+
+        One request for the listing, unless it is known, and one for each run whose handle is
+        not, several at once.
+
+        Parameters
+        ----------
+        group_id : str
+            The group.
+        states : collection of str, optional
+            Only runs in one of these states: in the listing, and by their handles.
+        """
+
+        def handle_of(record: RunRecord) -> dict[str, Any] | None:
+            try:
+                return self.catalog.run(group_id, record.id)
+            except NotFound:  # deleted since it was listed
+                return None
+
+        records = [
+            record
+            for record in self.catalog.runs(group_id).values()
+            if states is None or record.state in states
+        ]
+        return [
+            handle
+            for handle in results_of(map_all(handle_of, records, self._workers))
+            if handle is not None and (states is None or handle.get("state") in states)
+        ]
+
+    def upload_names(self, group_id: str) -> dict[str, str]:
+        """Return the names of a group's uploads by their ids. One request unless it is known."""
+        return {record.id: record.stored for record in self.catalog.uploads(group_id)}
+
     def _run_table(self, node: Node) -> bytes:
         """One line a run; a request for each run whose handle is not known."""
         group_id = self.group_id(node)
-        uploads = {r.id: r.stored for r in self.catalog.uploads(group_id)}
-
-        def row(record: RunRecord) -> bytes:
-            try:
-                return table_row(self.catalog.run(group_id, record.id), uploads)
-            except NotFound:  # deleted since it was listed
-                return b""
-
-        records = list(self.catalog.runs(group_id).values())
-        return b"".join(results_of(map_all(row, records, self._workers)))
+        uploads = self.upload_names(group_id)
+        return b"".join(table_row(handle, uploads) for handle in self.run_handles(group_id))
 
     def _workflow_json(self, node: Node) -> bytes:
         return pretty_json(self.catalog.workflow(self._id(node, "workflow")))
