@@ -32,7 +32,10 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "ReadOnly",
+    "RunsGone",
     "ServiceBusy",
+    "StartsFailed",
+    "StillActive",
     "TooLarge",
     "UnclearStart",
     "again",
@@ -150,6 +153,56 @@ class UnclearStart(FlowError):
     """
 
     run_ids: tuple[str, ...] = ()
+
+
+class StartsFailed(FlowError):
+    """Some of many runs were not started; nothing of those that were is lost.
+
+    Attributes
+    ----------
+    started : dict of int to dict
+        Handles of the runs that have started, by the number of their arguments.
+    refused : dict of int to FlowError
+        What was said of those that have not, the service's words among it.
+    unclear : dict of int to FlowError
+        What is known of those that may have started: their replies never came.
+    unsent : tuple of int
+        Those that were not sent, since something went wrong before.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.started: dict[int, dict[str, Any]] = {}
+        self.refused: dict[int, FlowError] = {}
+        self.unclear: dict[int, FlowError] = {}
+        self.unsent: tuple[int, ...] = ()
+
+
+class StillActive(DeadlineExceeded):
+    """Runs that were waited for had not ended in time.
+
+    Attributes
+    ----------
+    run_ids : tuple of str
+        Those that are active still.
+    """
+
+    run_ids: tuple[str, ...] = ()
+
+
+class RunsGone(NotFound):
+    """Runs that were waited for were deleted meanwhile; all others have ended.
+
+    Attributes
+    ----------
+    run_ids : tuple of str
+        Those that are gone.
+    handles : tuple of dict or None
+        Of all that were waited for, in their order; None where one is gone.
+    """
+
+    run_ids: tuple[str, ...] = ()
+    handles: tuple[dict[str, Any] | None, ...] = ()
 
 
 class NotPermitted(FlowError, PermissionError):
@@ -410,7 +463,12 @@ def words_of(body: bytes) -> str | None:
         paragraph = _PARAGRAPH.search(text)
         if paragraph and parts:
             parts.append(paragraph.group(1))
-        return _one_line(unescape(_TAG.sub(" ", ": ".join(parts)))) or None
+        said = _TAG.sub(" ", ": ".join(parts))
+        try:
+            said = unescape(said)
+        except ValueError:  # a character of more digits than Python reads: as it is, then
+            pass
+        return _one_line(said) or None
     return _one_line(text) or None
 
 
