@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import flowfs
-from flowfs.cli import _hint, cli
+from flowfs.cli import cli
+from flowfs.cli.ending import _hint
 from flowfs.errors import ConnectionFailed, NotFound, failure
 
 COMMANDS = sorted(cli.list_commands(None))  # type: ignore[arg-type]
@@ -31,6 +32,8 @@ def test_help_lists_every_command_with_a_line_about_it() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     assert result.exit_code == 0
     _, _, listed = result.stdout.partition("Commands:\n")
+    listed, _, end = listed.partition("\n\n")
+    assert "Exit codes: 0" in end
     lines = dict(line.split(None, 1) for line in listed.splitlines())
     assert sorted(lines) == COMMANDS
     assert all(line.endswith(".") for line in lines.values())
@@ -68,9 +71,9 @@ def test_where_nothing_names_a_service_the_error_says_how_to_name_one(
     assert _hint(error) == ""
 
 
-def test_an_error_is_one_line_on_stderr_and_exit_code_1() -> None:
+def test_an_error_is_one_line_on_stderr_and_an_exit_code() -> None:
     done = run("logout")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "flowfs: nobody is logged in\n"
 
 

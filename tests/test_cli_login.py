@@ -154,7 +154,7 @@ def test_a_token_from_stdin_is_kept_once_the_service_knows_it(
 
 def test_a_bad_token_is_not_kept(own: EmbeddedService) -> None:
     done = run("login", own.endpoint, "--token-stdin", stdin="never-given\n")
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert done.stderr.startswith("flowfs: ")
     assert "not authorized" in done.stderr or "not logged in" in done.stderr
     assert "never-given" not in done.stderr
@@ -164,7 +164,7 @@ def test_a_bad_token_is_not_kept(own: EmbeddedService) -> None:
 
 def test_a_wrong_password_is_one_line_with_the_services_words(own: EmbeddedService) -> None:
     done = run("login", own.endpoint, "-u", own.username, "--password-stdin", stdin="wrong")
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert done.stdout == ""
     assert "unknown user 'flow'" in done.stderr
     assert "the password is wrong" in done.stderr
@@ -174,7 +174,7 @@ def test_a_wrong_password_is_one_line_with_the_services_words(own: EmbeddedServi
 
 def test_an_unknown_user_is_refused(own: EmbeddedService) -> None:
     done = run("login", own.endpoint, "-u", "nobody", "--password-stdin", stdin="x")
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "unknown user 'nobody'" in done.stderr
 
 
@@ -233,12 +233,12 @@ def test_logins_that_others_can_read_are_refused_before_the_password_is_sent(
     path.chmod(0o640)
     args = ("login", own.endpoint, "-u", own.username, "--password-stdin")
     done = run(*args, stdin=password)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "others can read the saved logins (mode 0640)" in done.stderr
     assert "token-of-old" not in done.stderr
     assert json.loads(path.read_text())["tokens"].popitem()[1] == "token-of-old"
-    assert run("whoami", own.endpoint).returncode == 1
-    assert run("logout", "http://localhost:1").returncode == 1
+    assert run("whoami", own.endpoint).returncode == 4
+    assert run("logout", "http://localhost:1").returncode == 4
 
 
 def test_a_password_sent_in_the_clear_is_warned_about() -> None:
@@ -275,7 +275,7 @@ def test_whoami_names_user_service_and_where_the_token_is_from(
 
 def test_whoami_of_nobody_says_how_to_log_in(own: EmbeddedService) -> None:
     done = run("whoami", own.endpoint)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "no access token was sent" in done.stderr
     assert f"flowfs login {own.endpoint}" in done.stderr
 
@@ -332,7 +332,7 @@ def test_logout_of_a_service_that_is_away_keeps_the_token_unless_told_to_forget(
 def test_logout_where_nobody_is_logged_in_is_an_error() -> None:
     assert "nobody is logged in" in run("logout").stderr
     done = run("logout", "http://localhost:1")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "there is no login for this service" in done.stderr
 
 

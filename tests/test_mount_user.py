@@ -91,7 +91,7 @@ def test_what_fusermount_refuses_an_ordinary_user_is_said(
     roots = user.home.parent / "roots"
     roots.mkdir(mode=0o755)
     done = user.run(f"flowfs mount {roots}", command_environment(service))
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "no write access" in done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"flowfs: {roots}: cannot mount there: ")

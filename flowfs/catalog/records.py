@@ -52,10 +52,19 @@ def timestamp(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Named:
-    """Something with an id and the name that it has in the tree."""
+    """Something with an id and the name that it has in the tree.
+
+    Attributes
+    ----------
+    id, name : str
+        Which.
+    title : str
+        What the service calls it, where that is told.
+    """
 
     id: str
     name: str
+    title: str = ""
 
 
 class RunRecord(NamedTuple):
@@ -206,4 +215,7 @@ def named(entries: list[dict[str, Any]], by: str) -> list[Named]:
     """Return things by name (`by` a member, ``id`` or ``name``), all names different."""
     raw = [entry[by] if isinstance(entry.get(by), str) else entry["id"] for entry in entries]
     names = unique([(to_name(n), e["id"]) for n, e in zip(raw, entries, strict=True)])
-    return [Named(e["id"], n) for e, n in zip(entries, names, strict=True)]
+    titles = [e["name"] if isinstance(e.get("name"), str) else "" for e in entries]
+    return [
+        Named(e["id"], n, title) for e, n, title in zip(entries, names, titles, strict=True)
+    ]

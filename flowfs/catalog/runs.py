@@ -155,6 +155,25 @@ class RunCatalog:
             )
         return handle
 
+    def find(self, run_id: str) -> dict[str, Any]:
+        """Return the handle of a run, whichever group it is of.
+
+        Raises
+        ------
+        NotFound
+            If there is no such run.
+        """
+
+        def fetch() -> dict[str, Any]:
+            handle = self._service.runs.get_run(run_id)
+            self._now_seen(run_id)
+            return handle
+
+        handle = self._handles.peek(run_id)
+        if handle is None:
+            return self._handles.get(run_id, fetch)
+        return self.get(str(handle.get("groupId")), run_id)
+
     def _fetch(self, group_id: str, run_id: str, *, anew: bool = False) -> dict[str, Any]:
         kept = None if anew else self._from_disk(group_id, run_id)
         if kept is not None:

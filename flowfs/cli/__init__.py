@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import io
+import signal
 import sys
+import warnings
 from importlib import import_module
-from itertools import takewhile
+from typing import Any
 
 import click
 
 from flowfs import __version__
+from flowfs.cli import ending
 from flowfs.cli.words import line
-from flowfs.errors import ConnectionFailed, FlowError, describe
 
 # Module, and what the command does: its help, so that a list of all needs none of them.
 _COMMANDS = {
@@ -24,6 +26,11 @@ _COMMANDS = {
     "whoami": ("flowfs.cli.login", "Show who you are to a service."),
 }
 
+_EXIT_CODES = """\
+Exit codes: 0, all is done; 1, something failed; 2, used wrongly; 3, it is not there; 4, access
+is denied, as without a good token; 130, ended by Ctrl-C.
+"""
+
 
 class _LazyGroup(click.Group):
     """A group whose commands' modules are imported only when a command is called."""
@@ -34,7 +41,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        # A name of Python's own has a line behind it.
+        module = import_module(_COMMANDS[cmd_name][0])
+        command = getattr(module, f"{cmd_name}_", None) or getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -42,42 +51,78 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        # Before click makes something else of them.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(ending.INTERRUPTED) from None
+        except BrokenPipeError:
+            raise click.exceptions.Exit(ending.PIPE_CLOSED) from None
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="flowfs")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """A workflow service as a file system."""
-    ctx.obj = {"debug": debug}
+    if debug:
+        ctx.ensure_object(dict)["debug"] = True
 
 
-def _hint(error: OSError) -> str:
-    """Return what to do where no service answers because none was named."""
-    if not isinstance(error, ConnectionFailed):
-        return ""
-    from flowfs.service.credentials import saved_logins
-    from flowfs.service.endpoint import endpoint_from_environment, environment_names_endpoint
+def run(arguments: list[str]) -> int:
+    """Run the command line; errors are one line on stderr.
 
-    if environment_names_endpoint() or saved_logins():
-        return ""
-    if error.filename != endpoint_from_environment():
-        return ""
-    return " If it is another one, name it: 'flowfs login URL' or FLOWSERV_API_HOST and so on."
+    Parameters
+    ----------
+    arguments : list of str
+        As a shell gives them, without the program's name.
 
-
-def _wants_tracebacks(arguments: list[str]) -> bool:
-    """Tell whether `--debug` was given to flowfs itself; commands may have one of their own."""
-    own = takewhile(lambda argument: argument.startswith("-"), arguments)
-    return "--debug" in own or bool(os.environ.get("FLOWFS_DEBUG"))
+    Returns
+    -------
+    int
+        The exit code; those that :mod:`flowfs.cli.ending` has.
+    """
+    state: dict[str, Any] = {}
+    try:
+        value = cli.main(arguments, prog_name="flowfs", standalone_mode=False, obj=state)
+        sys.stdout.flush()
+    except click.exceptions.Abort as abort:
+        asked = abort.__cause__ or abort.__context__
+        return ending.FAILED if isinstance(asked, EOFError) else ending.INTERRUPTED
+    except BrokenPipeError:
+        return ending.PIPE_CLOSED
+    except (click.ClickException, OSError) as error:
+        debug = ending.wants_tracebacks(None) or bool(state.get("debug"))
+        ending.tell(error, debug=debug)
+        return ending.exit_code(error)
+    return value if type(value) is int else 0
 
 
 def main() -> None:
-    """Run the command line; errors are one line on stderr and exit code 1."""
-    try:
-        cli(prog_name="flowfs")
-    except (FlowError, OSError) as error:
-        if _wants_tracebacks(sys.argv[1:]):
-            raise
-        click.echo(line(f"flowfs: {describe(error)}{_hint(error)}"), err=True)
-        sys.exit(1)
+    """Run the command line of this process, and end it with the exit code."""
+    warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names are shown in any locale
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:])
+    if code in (ending.INTERRUPTED, ending.PIPE_CLOSED):
+        _end_with_python(code - 128)
+    sys.exit(code)
+
+
+def _end_with_python(number: int) -> None:
+    """Have the process end as a signal ends it, once all else is over."""
+    import atexit
+
+    # What was registered last is called first: all that others have to do at the end.
+    atexit._run_exitfuncs()
+    ending.die_of_signal(signal.Signals(number))
+
+
+def _warn(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    click.echo(line(f"flowfs: {message}"), err=True)

@@ -340,11 +340,13 @@ class Entries(Sources):
 
     def _list_groups(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         for group in self.catalog.groups(refresh=refresh):
-            yield self._base(node.child(group.name)) | {"id": group.id}
+            entry = self._base(node.child(group.name)) | {"id": group.id}
+            yield entry | {"title": group.title} if group.title else entry
 
     def _list_workflows(self, node: Node, refresh: bool, state: str | None) -> Iterator[Entry]:
         for workflow in self.catalog.workflows(refresh=refresh):
-            yield self._base(node.child(workflow.name)) | {"id": workflow.id}
+            entry = self._base(node.child(workflow.name)) | {"id": workflow.id}
+            yield entry | {"title": workflow.title} if workflow.title else entry
 
     def _list_workflow_groups(
         self, node: Node, refresh: bool, state: str | None

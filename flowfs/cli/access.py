@@ -1,0 +1,139 @@
+"""How a command gets at a service: the options that all of them share, and the file system."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from flowfs.filesystem import FlowFileSystem
+
+__all__ = ["Access", "json_option", "service_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# A command is one look: what it has seen once it need not ask for again.
+_TTL = 3600.0  # seconds
+
+
+@dataclass
+class Access:
+    """How the services that a command is about are to be talked to.
+
+    Attributes
+    ----------
+    endpoint : str or None
+        As the user gave it; None: the configured one, or what a URL names.
+    options : dict
+        Of :class:`~flowfs.FlowFileSystem`, those that were given.
+    ttl : float
+        Seconds for which listings and active runs are kept. A command that waits for something
+        sets it before it asks for a file system.
+    """
+
+    endpoint: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    ttl: float = _TTL
+    _made: dict[str | None, FlowFileSystem] = field(default_factory=dict, repr=False)
+
+    def file_system(self, service: str | None = None) -> FlowFileSystem:
+        """Return the file system of a service. Costs no request; made once for each.
+
+        Parameters
+        ----------
+        service : str, optional
+            As a URL names it (:attr:`flowfs.filesystem.urls.Location.service`); by default
+            that of ``--endpoint``, else the configured one.
+
+        Raises
+        ------
+        click.UsageError
+            If the options make no sense, or a URL is of another service than ``--endpoint``.
+        FlowError
+            If there is no token where one is to be.
+        """
+        if service not in self._made:
+            from flowfs.errors import FlowError
+            from flowfs.filesystem import FlowFileSystem
+
+            try:
+                self._made[service] = FlowFileSystem(
+                    self.endpoint, url_endpoint=service, ttl=self.ttl, **self.options
+                )
+            except FlowError:
+                raise
+            except (TypeError, ValueError) as error:
+                raise click.UsageError(str(error)) from None
+        return self._made[service]
+
+
+def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    if value:
+        ctx.find_root().ensure_object(dict)["debug"] = True
+    return value
+
+
+_OPTIONS = [
+    click.option(
+        "--endpoint",
+        metavar="URL",
+        help="The service: http(s) URL of its API root, where no place is a URL.",
+    ),
+    click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False),
+        help="File that holds the token, and that only you can read.",
+    ),
+    click.option("--token-command", metavar="COMMAND", help="Command that prints the token."),
+    click.option(
+        "--ca",
+        "verify",
+        type=click.Path(exists=True, resolve_path=True),
+        help="File of certificate authorities to trust.",
+    ),
+    click.option(
+        "--cert",
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        help="Client certificate.",
+    ),
+    click.option("--timeout", type=float, help="Seconds for a call, or without progress (30)."),
+    click.option(
+        "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
+    ),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_debug,
+        help="Show the traceback of an error.",
+    ),
+]
+_OF_FILE_SYSTEM = ("token_file", "token_command", "verify", "cert", "timeout", "retries")
+
+
+def service_options(command: F) -> F:
+    """Give a command the options that tell how to get at the service.
+
+    It is called with them as one argument, ``access``.
+    """
+
+    @functools.wraps(command)
+    def call(*args: Any, **given: Any) -> Any:
+        options = {name: given.pop(name) for name in _OF_FILE_SYSTEM}
+        access = Access(
+            given.pop("endpoint"), {name: v for name, v in options.items() if v is not None}
+        )
+        return command(*args, access=access, **given)
+
+    made: Any = call
+    for option in reversed(_OPTIONS):
+        made = option(made)
+    return made  # type: ignore[no-any-return]
+
+
+#: The option ``--json``, an argument ``as_json``.
+json_option = click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")

@@ -1,0 +1,315 @@
+"""What people name on a command line: paths of the tree, URLs, groups and runs, mounted files.
+
+A name is taken for the first of these that it is:
+
+1. a URL: ``flow://…``, or the http(s) address of the API root with a path behind it;
+2. a path on a mount of flowfs: one that begins with ``/``, ``./``, ``../`` or ``~``, or any
+   other where the working directory is on a mount;
+3. a path of the tree: ``groups/…``, ``workflows/…``, ``.flowfs/…``. The group is its id or,
+   where there is no group of that id, its name;
+4. a group or a run, and a path below it: ``analysis``, ``analysis/runs``, ``<run id>/outputs``.
+   An id goes before a name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from flowfs.errors import InvalidArguments, NotFound, failure
+
+if TYPE_CHECKING:
+    from flowfs.cli.access import Access
+    from flowfs.filesystem import FlowFileSystem
+
+__all__ = ["Place", "expand", "find_group", "find_place", "find_run", "is_remote"]
+
+_TOP = ("groups", "workflows", ".flowfs")
+_SCHEMES = ("flow", "flow+http", "flow+https", "http", "https")
+_LOCAL = ("/", "./", "../", "~")
+# As flowServ makes ids: nobody calls a group so.
+_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that was named.
+
+    Attributes
+    ----------
+    fs : FlowFileSystem
+        The service that it is of.
+    path : str
+        In the tree.
+    given : str
+        As it was named.
+    """
+
+    fs: FlowFileSystem
+    path: str
+    given: str
+
+    @property
+    def name(self) -> str:
+        """The last segment of the path; empty for the root."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def url(self) -> str:
+        """The full URL."""
+        return str(self.fs.unstrip_protocol(self.path))
+
+    def below(self, *names: str) -> Place:
+        """Return a place below this one."""
+        from flowfs.tree import join
+
+        return replace(
+            self, path=join(self.path, *names), given=join(self.given.rstrip("/"), *names)
+        )
+
+
+def is_remote(text: str) -> bool:
+    """Tell whether a name is of a place on a service where files of this machine may be named.
+
+    URLs, paths of the tree from its top, and what is on a mount of flowfs are; a bare name of
+    a group is not. Nothing is asked.
+    """
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.lower() in _SCHEMES:
+        return True
+    return text.split("/", 1)[0] in _TOP or _mounted(text) is not None
+
+
+def find_place(access: Access, text: str) -> Place:
+    """Return the place that a name is of.
+
+    Nothing is asked for a URL or path with a group by an id as flowServ makes them; one
+    request for any other id, and for a name two and one for each workflow.
+
+    Parameters
+    ----------
+    access : Access
+        How to talk to the service.
+    text : str
+        What was named.
+
+    Raises
+    ------
+    NotFound
+        If no group is called so, or several are; the message names what there is.
+    click.UsageError
+        If it is no URL of a service.
+    """
+    fs, path = _located(access, text)
+    head, _, rest = path.partition("/")
+    if head == "groups" and rest:
+        name, _, below = rest.partition("/")
+        return Place(fs, _joined(_group(fs, name), below), text)
+    if not path or head in _TOP:
+        return Place(fs, path, text)
+    return Place(fs, _joined(_bare(fs, head), rest), text)
+
+
+def find_group(access: Access, text: str) -> tuple[FlowFileSystem, str]:
+    """Return the group that a name is of, or that it is a place in: its service and its id.
+
+    Raises
+    ------
+    NotFound, InvalidArguments
+        If there is none, or it is no place in a group.
+    """
+    place = find_place(access, text)
+    with place.fs.entries.operation():
+        node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
+        if "group" not in node.names:
+            raise failure(
+                InvalidArguments, "a group is needed, by its id, name or path", place.given
+            )
+        return place.fs, place.fs.entries.group_id(node)
+
+
+def find_run(access: Access, text: str) -> tuple[FlowFileSystem, str, str]:
+    """Return the run that a name is of, or that it is a place in: service, group's id, own id.
+
+    ``analysis/latest`` is one, and so is a bare id.
+
+    Raises
+    ------
+    NotFound, InvalidArguments
+        If there is none, or it is no place in a run.
+    """
+    place = find_place(access, text)
+    with place.fs.entries.operation():
+        node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
+        if "run" not in node.names:
+            raise failure(
+                InvalidArguments,
+                "a run is needed: its id, or a path as groups/GROUP/runs/RUN or GROUP/latest",
+                place.given,
+            )
+        return place.fs, place.fs.entries.group_id(node), place.fs.entries.run_id(node)
+
+
+def expand(access: Access, texts: Iterable[str]) -> list[Place]:
+    """Return the places that names are of, patterns among them (``*``, ``?``, ``[…]``, ``**``).
+
+    Raises
+    ------
+    NotFound
+        If nothing matches a pattern, and nothing is called so either.
+    """
+    from flowfs.filesystem.globbing import has_magic
+
+    found = []
+    for text in texts:
+        place = find_place(access, text)
+        if not has_magic(place.path):
+            found.append(place)
+            continue
+        matching = place.fs.glob(place.path)
+        if matching:
+            found += [Place(place.fs, path, path) for path in matching]
+        elif place.fs.exists(place.path):
+            found.append(place)
+        else:
+            raise failure(NotFound, "nothing matches", text)
+    return found
+
+
+# -- which service, and which path -----------------------------------------------
+
+
+def _located(access: Access, text: str) -> tuple[FlowFileSystem, str]:
+    """Return the service that a name is of, and the path in it as it was written."""
+    from flowfs.filesystem.urls import parse_url
+
+    if not text:
+        raise click.UsageError("a place is needed, not an empty name; the root is '/'")
+    scheme, separator, _ = text.partition("://")
+    if not separator or "/" in scheme:
+        mounted = _mounted(text)
+        if mounted is not None:
+            text = mounted
+        elif text.startswith(_LOCAL) and text.strip("/").split("/")[0] not in ("", *_TOP):
+            raise failure(NotFound, "is not on a mount of flowfs, and no path as groups/…", text)
+    elif scheme.lower() in ("http", "https"):
+        text = f"flow+{scheme.lower()}://{text.partition('://')[2]}"
+    try:
+        location = parse_url(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return access.file_system(location.service), location.path
+
+
+def _mounted(text: str) -> str | None:
+    """Return the URL of a path on a mount of flowfs; None if it is on none.
+
+    The mount itself is not looked at: it may hang.
+    """
+    from flowfs.fuse.table import TYPE, mounts
+
+    try:
+        there = {one.directory: one for one in mounts() if one.type == TYPE}
+        here = os.getcwd() if there else ""
+    except OSError:
+        return None
+    if not there:
+        return None
+    top = text.split("/", 1)[0] in _TOP
+    path = os.path.normpath(os.path.join(here, os.path.expanduser(text)))
+    directory = _mountpoint(here if top else path, list(there))
+    if directory is None and not top and text.startswith(_LOCAL):
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        directory = _mountpoint(path, list(there))
+    if directory is None:
+        return None
+    url = _url_of(directory, there[directory].number, there[directory].source)
+    if url is None:
+        return None
+    if top:  # of the service that is mounted here
+        from flowfs.filesystem.urls import parse_url
+
+        service = parse_url(url).service
+        return f"{service}/{text}" if service else text
+    below = os.path.relpath(path, directory)
+    return url if below == "." else f"{url.rstrip('/')}/{below}"
+
+
+def _mountpoint(path: str, directories: list[str]) -> str | None:
+    """Return the innermost of some directories that a path is in."""
+    within = [one for one in directories if path == one or path.startswith(one.rstrip("/") + "/")]
+    return max(within, key=len, default=None)
+
+
+def _url_of(directory: str, number: int, source: str) -> str | None:
+    if "://" in source:
+        return f"flow+{source}" if source.startswith("http") else source
+    from flowfs.fuse.registry import find
+
+    record = find(directory, number)
+    return record.url if record is not None else None
+
+
+# -- groups and runs --------------------------------------------------------------
+
+
+def _joined(*segments: str) -> str:
+    return "/".join(segment for segment in segments if segment)
+
+
+def _group(fs: FlowFileSystem, name: str) -> str:
+    """Return the path of a group by its id, else by its name."""
+    from flowfs.names import from_name, to_name
+
+    raw = from_name(name)
+    if _ID.fullmatch(name) or any(letter in name for letter in "*?[") or name in (".", ".."):
+        return f"groups/{name}"
+    if raw:
+        try:
+            fs.catalog.group(raw)
+            return f"groups/{name}"
+        except NotFound:
+            pass
+    listed = fs.catalog.groups()
+    called = [one for one in listed if one.title and name in (one.title, to_name(one.title))]
+    if len(called) == 1:
+        return f"groups/{called[0].name}"
+    if called:
+        paths = ", ".join(f"groups/{one.name}" for one in called)
+        raise failure(
+            NotFound, f"{len(called)} groups are called {name!r}: {paths}", f"groups/{name}"
+        )
+    known = ", ".join(sorted(one.title or one.name for one in listed)[:20]) or "none"
+    raise failure(NotFound, f"no group has this id or name; there are: {known}", f"groups/{name}")
+
+
+def _bare(fs: FlowFileSystem, name: str) -> str:
+    """Return the path of a group or run that was named without saying which of both it is."""
+    from flowfs.names import from_name, to_name
+
+    raw = from_name(name)
+    if raw and raw not in (".", ".."):
+        try:
+            fs.catalog.group(raw)
+            return f"groups/{name}"
+        except NotFound:
+            pass
+        try:
+            handle = fs.catalog.find_run(raw)
+        except NotFound:
+            pass
+        else:
+            from flowfs.tree import RESERVED_RUN_NAMES
+
+            run = to_name(raw, RESERVED_RUN_NAMES)
+            return f"groups/{to_name(handle['groupId'])}/runs/{run}"
+    try:
+        return _group(fs, name)
+    except NotFound as error:
+        told = str(error.strerror).replace("no group has", "no group and no run has")
+        raise failure(NotFound, told.replace("there are", "groups are"), name) from None
