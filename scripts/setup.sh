@@ -153,3 +153,21 @@ ensure_tools() {
         say "cannot install ${missing[*]}; going on without"
     fi
 }
+
+# nginx's program, unpacked into the checkout: its package would start a server on this machine.
+ensure_nginx() {
+    export PATH="$PATH:$root/.tools/usr/sbin"
+    command -v nginx >/dev/null && return
+    command -v apt-get >/dev/null || return 0
+    [[ $apt_is_fresh ]] || as_root apt-get update -qq >&2 || true
+    local name
+    for name in nginx nginx-core nginx-light; do
+        say "unpacking $name"
+        rm -rf "$root/.tools"
+        mkdir -p "$root/.tools"
+        (cd "$root/.tools" && quietly apt-get download -qq "$name" &&
+            quietly dpkg-deb -x "$name"_*.deb .) || continue
+        command -v nginx >/dev/null && return
+    done
+    say "cannot get nginx; going on without"
+}
