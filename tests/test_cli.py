@@ -86,6 +86,7 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_list_of_commands_says_of_each_what_its_help_says(command: str) -> None:
     listed = CliRunner().invoke(cli, ["--help"]).stdout
+    width = max(map(len, COMMANDS))
     found = cli.get_command(None, command)  # type: ignore[arg-type]
     assert found is not None
-    assert f"{command:<6}  {found.get_short_help_str(100)}\n" in listed
+    assert f"{command:<{width}}  {found.get_short_help_str(100)}\n" in listed

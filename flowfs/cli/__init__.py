@@ -17,11 +17,19 @@ from flowfs.cli.words import line
 
 # Module, and what the command does: its help, so that a list of all needs none of them.
 _COMMANDS = {
+    "cat": ("flowfs.cli.cat", "Print files."),
+    "cp": ("flowfs.cli.cp", "Copy files from a service, and to it."),
     "demo": ("flowfs.cli.demo", "Show everything, on a service started for it."),
+    "help": ("flowfs.cli.help", "Show what a command does."),
+    "info": ("flowfs.cli.info", "Show all that is known of a place."),
     "login": ("flowfs.cli.login", "Log in to a service and keep the token."),
     "logout": ("flowfs.cli.login", "Log out of a service and forget the token."),
+    "ls": ("flowfs.cli.ls", "List places."),
     "mount": ("flowfs.cli.mount", "Mount a service as a directory."),
+    "open": ("flowfs.cli.open", "Open files in the desktop's viewer."),
+    "rm": ("flowfs.cli.rm", "Delete runs and uploads."),
     "serve": ("flowfs.cli.serve", "Run a flowServ service on this machine."),
+    "tree": ("flowfs.cli.tree", "Show what is below a place, as a tree."),
     "umount": ("flowfs.cli.mount", "End a mount."),
     "whoami": ("flowfs.cli.login", "Show who you are to a service."),
 }

@@ -52,11 +52,17 @@ def tell(error: Exception, *, debug: bool = False) -> None:
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     if isinstance(error, click.ClickException):
-        error.show()
+        click.echo(line(f"flowfs: {error.format_message()}{_advice(error)}"), err=True)
         return
     click.echo(line(f"flowfs: {describe(error)}{_hint(error)}"), err=True)
     for other in getattr(error, "others", ()):
         click.echo(line(f"flowfs: {describe(other)}"), err=True)
+
+
+def _advice(error: click.ClickException) -> str:
+    """Return where it is told how a command is used that was used wrongly."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f" ('{ctx.command_path} --help' tells how)" if ctx is not None else ""
 
 
 def _hint(error: Exception) -> str:
@@ -101,10 +107,7 @@ class Several:
 
     def failed(self, error: Exception) -> None:
         """Tell of an error of one of them."""
-        if isinstance(error, click.UsageError):
-            click.echo(line(f"flowfs: {error.format_message()}"), err=True)
-        else:
-            tell(error, debug=self._debug)
+        tell(error, debug=self._debug)
         self.code = self.code or exit_code(error)
 
     def end(self) -> None:

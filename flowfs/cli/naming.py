@@ -13,21 +13,22 @@ A name is taken for the first of these that it is:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from flowfs.errors import InvalidArguments, NotFound, failure
+from flowfs.errors import FlowError, InvalidArguments, NotFound, failure
 
 if TYPE_CHECKING:
     from flowfs.cli.access import Access
     from flowfs.filesystem import FlowFileSystem
 
-__all__ = ["Place", "expand", "find_group", "find_place", "find_run", "is_remote"]
+__all__ = ["Place", "expand", "find_group", "find_place", "find_run", "has_magic", "is_remote"]
 
 _TOP = ("groups", "workflows", ".flowfs")
 _SCHEMES = ("flow", "flow+http", "flow+https", "http", "https")
@@ -63,6 +64,15 @@ class Place:
     def url(self) -> str:
         """The full URL."""
         return str(self.fs.unstrip_protocol(self.path))
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Have errors that are raised within be about this place."""
+        try:
+            yield
+        except FlowError as error:
+            error.filename = self.url
+            raise
 
     def below(self, *names: str) -> Place:
         """Return a place below this one."""
@@ -124,7 +134,7 @@ def find_group(access: Access, text: str) -> tuple[FlowFileSystem, str]:
         If there is none, or it is no place in a group.
     """
     place = find_place(access, text)
-    with place.fs.entries.operation():
+    with place.named(), place.fs.entries.operation():
         node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
         if "group" not in node.names:
             raise failure(
@@ -144,7 +154,7 @@ def find_run(access: Access, text: str) -> tuple[FlowFileSystem, str, str]:
         If there is none, or it is no place in a run.
     """
     place = find_place(access, text)
-    with place.fs.entries.operation():
+    with place.named(), place.fs.entries.operation():
         node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
         if "run" not in node.names:
             raise failure(
@@ -155,6 +165,11 @@ def find_run(access: Access, text: str) -> tuple[FlowFileSystem, str, str]:
         return place.fs, place.fs.entries.group_id(node), place.fs.entries.run_id(node)
 
 
+def has_magic(text: str) -> bool:
+    """Tell whether a name is a pattern."""
+    return any(letter in text for letter in "*?[")
+
+
 def expand(access: Access, texts: Iterable[str]) -> list[Place]:
     """Return the places that names are of, patterns among them (``*``, ``?``, ``[…]``, ``**``).
 
@@ -163,8 +178,6 @@ def expand(access: Access, texts: Iterable[str]) -> list[Place]:
     NotFound
         If nothing matches a pattern, and nothing is called so either.
     """
-    from flowfs.filesystem.globbing import has_magic
-
     found = []
     for text in texts:
         place = find_place(access, text)
@@ -267,7 +280,7 @@ def _group(fs: FlowFileSystem, name: str) -> str:
     from flowfs.names import from_name, to_name
 
     raw = from_name(name)
-    if _ID.fullmatch(name) or any(letter in name for letter in "*?[") or name in (".", ".."):
+    if _ID.fullmatch(name) or has_magic(name) or name in (".", ".."):
         return f"groups/{name}"
     if raw:
         try:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
@@ -215,6 +215,23 @@ class Changing(Looking, Reading):
             return
         with self.catalog.together():
             copy_all(self.put_file, plan.pairs, self._workers, callback, **kwargs)
+
+    @contextlib.contextmanager
+    def together(self, paths: Sequence[str]) -> Iterator[int]:
+        """Copy many files one by one within the ``with`` block, as `get` and `put` do at once.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Those of them that are read here.
+
+        Yields
+        ------
+        int
+            How many at once are not too many.
+        """
+        with self._together(paths), self.catalog.together():
+            yield self._workers
 
     def _acts(self, target: str) -> bool:
         """Tell whether what is written to a place starts or cancels a run."""
