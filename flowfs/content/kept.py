@@ -82,6 +82,7 @@ class Kept:
         self._open_file = open_file or (lambda: Scratch(shelf.room))
         self._file: CachedFile | Scratch | None = None
         self._number: int | None = None
+        self._stamp: tuple[int, ...] = ()  # of the file when it was closed here
         self._spans = Spans()  # what is there, as far as it is known to be good
         self._fetches: list[Fetch] = []
         self._full = False
@@ -182,9 +183,12 @@ class Kept:
         """Return the file; the lock is held."""
         if self._file is None:
             file = self._open_file()
-            if file.number != self._number:  # it has been removed since, and begun anew
+            # It has been removed since, and begun anew; or somebody has used it meanwhile, and
+            # what is told of it is looked through once more.
+            if file.number != self._number or file.found != self._stamp:
                 self._spans = Spans()
                 self._number = file.number
+                self._shelf.charge(self, -self.held)
             self._file = file
         return self._file
 
@@ -367,6 +371,8 @@ class Kept:
                 self._end(fetch)
             # Who reads it just now holds it until he is done.
             if self._file is not None and self._file.lasting and not self.users:
+                with contextlib.suppress(OSError):
+                    self._stamp = self._file.stamp()
                 self._file = None
 
     def close(self) -> None:
