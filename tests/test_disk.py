@@ -24,6 +24,7 @@ from support import wait_until
 from flowfs import AccessDenied, FlowError, FlowFileSystem, NotADirectory, NotFound
 from flowfs.disk import CachedFile, put
 from flowfs.disk.allowance import Allowance
+from flowfs.disk.directory import name_in_cache
 from flowfs.disk.journal import SIZE, records
 from flowfs.disk.telling import Teller
 
@@ -107,7 +108,8 @@ def used(cache: Path) -> int:
 def told(cache: Path) -> int:
     """How many bytes of the one file in the cache are told of."""
     (journal,) = (one for one in contents(cache) if one.suffix == ".j")
-    return sum(one.end - one.start for one in records(journal.read_bytes()[SIZE:]))
+    name = name_in_cache(os.fspath(journal.with_suffix("")))
+    return sum(one.end - one.start for one in records(name, journal.read_bytes()[SIZE:]))
 
 
 def contents(cache: Path) -> list[Path]:

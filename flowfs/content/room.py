@@ -75,6 +75,8 @@ class Scratch:
         Its descriptor.
     number : int
         Tells it from every other.
+    found : tuple
+        What :meth:`stamp` tells.
 
     Raises
     ------
@@ -83,11 +85,16 @@ class Scratch:
     """
 
     lasting = False
+    found: tuple[int, ...] = ()
 
     def __init__(self, room: Room) -> None:
         self._file = room.file()
         self.fd = self._file.fileno()
         self.number = next(_numbers)
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what would be another if anybody else had written to it: nobody can."""
+        return ()
 
     def claims(self, place: int) -> bool:
         """Tell whether somebody else says that a byte is there: nobody does."""

@@ -9,13 +9,19 @@ import threading
 import time
 from collections.abc import Iterator
 
+from flowfs.disk.directory import open_own
+
 __all__ = ["Allowance", "locked"]
 
 _UNIT = 1 << 16  # bytes that are counted as one
 _MOST_AT_ONCE = 1 << 20  # bytes that each process may have written before it counts them
 _SLACK = 16  # what makes room makes this part of all more than is needed
 _REMEMBERED = 30.0  # seconds for which a scan is good enough to go on from
+_AHEAD = 3600.0  # seconds by which the clocks of machines that share a disk may differ
 _LEFTOVER = 60.0  # seconds after which what nobody holds is nobody's
+
+
+_Entry = tuple[float, int, str]  # when it was used last, its bytes, and its path
 
 
 class Allowance:
@@ -41,7 +47,7 @@ class Allowance:
         self._counter: int | None = None
         self._unsure = True  # whether the counter was found empty, as after a loss
         self._owed = 0  # bytes that are not counted yet
-        self._oldest: list[tuple[float, int, str]] = []  # of the last scan, the oldest last
+        self._oldest: list[_Entry] = []  # of the last scan, the oldest last
         self._scanned = float("-inf")
         self._refused = float("-inf")
 
@@ -72,8 +78,8 @@ class Allowance:
         """Count so many more; return how many there are."""
         for _ in range(2):
             if self._counter is None:
-                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._counter = os.open(os.path.join(self._root, "used"), flags, 0o600)
+                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+                self._counter = open_own(os.path.join(self._root, "used"), flags)
                 self._unsure = not os.fstat(self._counter).st_size
             if units:
                 os.write(self._counter, bytes(units))
@@ -113,7 +119,7 @@ class Allowance:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
         """Keep other processes from making room meanwhile; False if one takes long over it."""
-        fd = os.open(os.path.join(self._root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_own(os.path.join(self._root, "lock"), os.O_RDWR | os.O_CREAT)
         try:
             yield locked(fd, fcntl.LOCK_EX)
         finally:
@@ -130,21 +136,23 @@ class Allowance:
             last_used, size, path = self._oldest.pop()
             with contextlib.suppress(OSError):
                 # What has been used since it was looked at is as good as the newest.
-                if os.stat(path).st_mtime <= last_used and _remove_unused(path):
+                if os.lstat(path).st_mtime <= last_used and _remove_unused(path):
                     used -= size
         return used
 
     def _scan(self) -> int:
         """Look at all there is; return the bytes of it."""
         total = 0
-        found: list[tuple[float, int, str]] = []
+        found: list[_Entry] = []
         with os.scandir(self._root) as spaces:
             for space in spaces:
                 if space.is_dir(follow_symlinks=False):
                     for entry in (*_facts(space.path), *_files(space.path)):
                         total += entry[1]
                         found.append(entry)
-        found.sort(reverse=True)
+        # What was used in times to come was used while the clock was wrong.
+        now = time.time() + _AHEAD
+        found.sort(key=lambda entry: (entry[0] <= now, entry[0]), reverse=True)
         self._oldest = found
         self._scanned = time.monotonic()
         return total
@@ -171,7 +179,7 @@ def _bytes(status: os.stat_result) -> int:
     return status.st_blocks * 512
 
 
-def _facts(space: str) -> Iterator[tuple[float, int, str]]:
+def _facts(space: str) -> Iterator[_Entry]:
     """Return what is known of one service and user, which goes as one: its lock stands for it."""
     size, used = 0, 0.0
     with os.scandir(space) as entries:
@@ -186,7 +194,7 @@ def _facts(space: str) -> Iterator[tuple[float, int, str]]:
         yield max(used, os.stat(lock).st_mtime), size, lock
 
 
-def _files(space: str) -> Iterator[tuple[float, int, str]]:
+def _files(space: str) -> Iterator[_Entry]:
     """Return when each file was used last, its bytes, and its path."""
     try:
         owners = list(os.scandir(os.path.join(space, "files")))
@@ -214,7 +222,7 @@ def _files(space: str) -> Iterator[tuple[float, int, str]]:
             with contextlib.suppress(OSError):
                 # Of a process that has died, or half removed.
                 left_over = path.endswith(".part") or path not in there
-                if left_over and time.time() - used > _LEFTOVER and _remove_unused(path):
+                if left_over and abs(time.time() - used) > _LEFTOVER and _remove_unused(path):
                     continue
             yield used, sizes[path], path
         if not entries:
@@ -225,7 +233,7 @@ def _files(space: str) -> Iterator[tuple[float, int, str]]:
 def _remove_unused(path: str) -> bool:
     """Remove a file, or what is known of a service, unless some process holds it."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_own(path, os.O_RDWR)
     except FileNotFoundError:
         _unlink(path + ".j")
         return True

@@ -8,11 +8,12 @@ import zlib
 from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
+from flowfs.disk.directory import is_own, name_in_cache, open_own, stamp_of
 from flowfs.disk.files import held
-from flowfs.disk.journal import Journal, birth, record
+from flowfs.disk.journal import Journal, Record, birth, record
 from flowfs.disk.pieces import put
 
-__all__ = ["CachedArchive", "Draft"]
+__all__ = ["CachedArchive", "Draft", "size_of"]
 
 _PIECE = 1 << 20  # bytes that have a checksum of their own
 
@@ -24,8 +25,9 @@ class CachedArchive:
     ----------
     path : str
         Where.
-    verified : int, optional
-        Number of the archive that was found good before: it is not looked through again.
+    verified : tuple of int, optional
+        What :meth:`stamp` told of the archive that was found good before: if nobody has used it
+        since, it is not looked through again.
 
     Attributes
     ----------
@@ -42,26 +44,21 @@ class CachedArchive:
         If it is not there, or not good.
     """
 
-    def __init__(self, path: str, verified: int | None = None) -> None:
+    def __init__(self, path: str, verified: tuple[int, ...] | None = None) -> None:
         self.fd = held(path)
         self.size = os.fstat(self.fd).st_size
-        journal = Journal(os.open(path + ".j", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-        if journal.number is None:
-            raise OSError("is no journal")
-        self.number = journal.number
-        at = 0
-        for one in journal.news():
-            if one.start != at or not at <= one.end <= at + _PIECE:
-                raise OSError("is no whole archive")
-            if journal.number != verified:
-                data = os.pread(self.fd, one.end - at, at)
-                if len(data) != one.end - at or zlib.crc32(data) != one.checksum:
+        self.number, told = _told(path, self.size)
+        if self.stamp() != verified:
+            for one in told:
+                data = os.pread(self.fd, one.end - one.start, one.start)
+                if len(data) != one.end - one.start or zlib.crc32(data) != one.checksum:
                     raise OSError("has been damaged")
-            at = one.end
-        if at != self.size:
-            raise OSError("is no whole archive")
         with contextlib.suppress(OSError):
             os.utime(self.fd)  # it is used now
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what is another once anybody has written to the file, or used it."""
+        return self.number, *stamp_of(self.fd)
 
     def close(self) -> None:
         """Do nothing: it is closed when nobody refers to it, who may be reading it, any more."""
@@ -69,6 +66,36 @@ class CachedArchive:
     def __del__(self) -> None:
         if hasattr(self, "fd"):
             os.close(self.fd)
+
+
+def size_of(path: str) -> int | None:
+    """Return the bytes of an archive that is there, as far as that can be told without reading it.
+
+    None if it is not, or not whole.
+    """
+    try:
+        status = os.lstat(path)
+        if not is_own(status):
+            return None
+        _told(path, status.st_size)
+    except OSError:
+        return None
+    return status.st_size
+
+
+def _told(path: str, size: int) -> tuple[int, list[Record]]:
+    """Return the number of an archive, and what its journal tells, which must be all of it."""
+    journal = Journal(open_own(path + ".j", os.O_RDONLY), name_in_cache(path))
+    if journal.number is None:
+        raise OSError("is no journal")
+    told, at = journal.news(), 0
+    for one in told:
+        if one.start != at or not at <= one.end <= at + _PIECE:
+            raise OSError("is no whole archive")
+        at = one.end
+    if at != size:
+        raise OSError("is no whole archive")
+    return journal.number, told
 
 
 class Draft:
@@ -99,7 +126,8 @@ class Draft:
         self._path = path
         self._part = f"{path}.{self.number:016x}.part"
         self._allowance = allowance
-        self._journal = [birth(self.number)]
+        self._name = name_in_cache(path)
+        self._journal = [birth(self._name, self.number)]
         self._at = self._start = 0
         self._checksum = 0
         self._owner = os.getpid()
@@ -126,7 +154,7 @@ class Draft:
             view = view[len(piece) :]
 
     def _record(self) -> None:
-        self._journal.append(record(self._start, self._at, self._checksum))
+        self._journal.append(record(self._name, self._start, self._at, self._checksum))
         self._start, self._checksum = self._at, 0
 
     def finish(self) -> None:
@@ -142,9 +170,15 @@ class Draft:
         told = self._part + ".j"
         with open(told, "xb") as file:
             file.write(b"".join(self._journal))
-        os.rename(told, self._path + ".j")
-        os.rename(self._part, self._path)
+        for part, whole in ((told, self._path + ".j"), (self._part, self._path)):
+            if os.path.isdir(whole):  # which a file does not replace
+                os.rmdir(whole)
+            os.rename(part, whole)
         self._part = ""
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what the archive that it has become tells."""
+        return self.number, *stamp_of(self.fd)
 
     def close(self) -> None:
         """Do nothing: it is closed when nobody refers to it, who may be reading it, any more."""

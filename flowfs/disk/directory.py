@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from hashlib import blake2b
 
 from flowfs.errors import AccessDenied, FlowError, NotADirectory, failure
 
-__all__ = ["claim", "default_place", "digest", "private"]
+__all__ = [
+    "claim",
+    "default_place",
+    "digest",
+    "is_own",
+    "name_in_cache",
+    "open_own",
+    "private",
+    "remove",
+    "stamp_of",
+]
 
 # What another version would not understand has another name.
 _NAME = "flowfs-v1"
@@ -94,6 +105,78 @@ def private(directory: str) -> None:
         )
     if stat.S_IMODE(status.st_mode) != 0o700:
         os.chmod(directory, 0o700)
+
+
+# What says that there is something else in the place of a file, or what is not to be opened.
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EACCES}
+
+
+def open_own(path: str, flags: int) -> int:
+    """Open a file of the cache, and nothing else: it waits for nobody, and follows no link.
+
+    What is in its place and no file, or another user's, is removed.
+
+    Parameters
+    ----------
+    path : str
+        Which.
+    flags : int
+        As for :func:`os.open`.
+
+    Returns
+    -------
+    int
+        Its descriptor.
+
+    Raises
+    ------
+    OSError
+        If it is not there, or cannot be had.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(2):
+        refused: OSError | None = None
+        try:
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            refused = error
+        else:
+            if is_own(os.fstat(fd)):
+                return fd
+            os.close(fd)
+        try:
+            remove(path)
+        except OSError as error:
+            raise refused or error from None
+    raise OSError(errno.EIO, "is no file of the cache", path)
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Tell whether something is a file of this user's."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def stamp_of(fd: int) -> tuple[int, ...]:
+    """Return what is another once anybody has written to an open file, or set its times."""
+    status = os.fstat(fd)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def remove(path: str) -> None:
+    """Remove what is in the place of a file; no harm if nothing is, OSError if it stays."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except (IsADirectoryError, PermissionError):
+        os.rmdir(path)
+
+
+def name_in_cache(path: str, parts: int = 4) -> bytes:
+    """Return what tells a file from all others of the cache, wherever that is: its last names."""
+    return "/".join(path.split(os.sep)[-parts:]).encode()
 
 
 def digest(*parts: str) -> str:

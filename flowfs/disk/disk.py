@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -11,8 +12,8 @@ import threading
 from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
-from flowfs.disk.archives import CachedArchive, Draft
-from flowfs.disk.directory import claim, digest, private
+from flowfs.disk.archives import CachedArchive, Draft, size_of
+from flowfs.disk.directory import claim, digest, private, remove
 from flowfs.disk.facts import Facts
 from flowfs.disk.files import CachedFile
 from flowfs.disk.telling import Teller
@@ -57,7 +58,7 @@ class Disk:
         self._lock = threading.Lock()
         self._space: str | None = None
         self._facts: Facts | None = None
-        self._verified: dict[str, int] = {}
+        self._verified: dict[str, tuple[int, ...]] = {}
         self._said = False
         self._allowance = Allowance(claim(place), size)
         self._teller = Teller()
@@ -139,7 +140,7 @@ class Disk:
             path = self._path(key)
             draft.finish()
             if path is not None:
-                self._verified[path] = draft.number
+                self._verified[path] = draft.stamp()
         except OSError as error:
             self._say(error)
 
@@ -161,21 +162,16 @@ class Disk:
                 return None
             logger.warning("an archive is fetched again: the one that is kept %s", error)
             for end in (".j", ""):
-                try:
-                    os.unlink(path + end)
-                except OSError:
-                    continue
+                with contextlib.suppress(OSError):
+                    remove(path + end)
             return None
-        self._verified[path] = found.number
+        self._verified[path] = found.stamp()
         return found
 
     def archive_size(self, key: Key) -> int | None:
         """Return the bytes of an archive that is there; None if it is not."""
         path = self._known_path(key)
-        try:
-            return None if path is None else os.stat(path).st_size
-        except OSError:
-            return None
+        return None if path is None else size_of(path)
 
     def _known_path(self, key: Key) -> str | None:
         try:
@@ -218,10 +214,8 @@ class Disk:
             shutil.rmtree(directory, ignore_errors=True)
             return
         for end in (".j", ""):
-            try:
-                os.unlink(os.path.join(directory, item.hex() + end))
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                remove(os.path.join(directory, item.hex() + end))
 
     def flush(self) -> None:
         """Write what was not written yet: others find it from then on."""

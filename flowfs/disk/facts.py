@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from flowfs.disk.allowance import locked
+from flowfs.disk.directory import is_own, name_in_cache, open_own, remove
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,6 +33,8 @@ _DAY = 86_400  # seconds after which it is noted that something is used still
 _MICROS = 1_000_000  # times are whole microseconds
 _LOOK = 8  # it is looked how large it is each time that this part of its bound was written
 _ROW = 100  # bytes of a fact beside its value
+_DAMAGE = ("malformed", "not a database", "no such", "no column", "decode", "constraint")
+_ENDS = ("", "-wal", "-shm", "-journal")  # of the names of SQLite's files
 _WAL = 1 << 22  # bytes of SQLite's log that are left lying there
 
 _TABLE = """
@@ -72,6 +75,8 @@ class Facts:
         count: Callable[[int], object],
     ) -> None:
         self._path = path
+        # What is of another service or user, and was put in this place, is not believed.
+        self._seed = zlib.crc32(name_in_cache(path, 2))
         self._bound = bound
         self._directory = directory
         self._count = count
@@ -112,9 +117,11 @@ class Facts:
                 self._missed[key] = now
                 return None
             value, checksum, used = found
-            if not isinstance(value, bytes) or checksum != _checksum(key, value):
+            if not isinstance(value, bytes) or checksum != self._checksum(key, value):
                 return None
-            if used < (time.time() - _DAY) * _MICROS:
+            # The clock may have been wrong, and what is damaged may be anything.
+            since = time.time() - used / _MICROS if isinstance(used, int) else _DAY
+            if abs(since) >= _DAY:
                 self._used.add(key)
                 self._soon()
             return value
@@ -196,7 +203,7 @@ class Facts:
                 database.executemany(
                     "replace into facts values (?, ?, ?, ?, ?, ?)",
                     [
-                        (*key, value, _checksum(key, value), now + number)
+                        (*key, value, self._checksum(key, value), now + number)
                         for number, (key, value) in enumerate(new.items())
                     ],
                 )
@@ -214,21 +221,30 @@ class Facts:
 
     def _shrink(self, database: sqlite3.Connection) -> None:
         """Drop what was used longest ago, if it has become too large."""
+        import sqlite3
 
         def pragma(name: str) -> int:
             return int(database.execute(f"pragma {name}").fetchone()[0])
 
         page = pragma("page_size")
+        # What was used in times to come was used while the clock was wrong.
+        ahead = int((time.time() + _DAY) * _MICROS)
         while (pragma("page_count") - pragma("freelist_count")) * page > self._bound:
             count = database.execute("select count(*) from facts").fetchone()[0]
             with database:
-                database.execute(
-                    "delete from facts where (owner, item, kind) in "
-                    "(select owner, item, kind from facts order by used limit ?)",
-                    [count // 4 + 1],
-                )
+                gone = database.execute(
+                    "delete from facts where (owner, item, kind) in (select owner, item, kind "
+                    "from facts order by case when used > ? then 0 else used end limit ?)",
+                    [ahead, count // 4 + 1],
+                ).rowcount
+            if gone < 1:
+                raise sqlite3.DatabaseError("malformed: it is full of nothing")
         if pragma("page_count") * page > 2 * self._bound:
             database.execute("vacuum")
+
+    def _checksum(self, key: Key, value: bytes) -> int:
+        names = b"".join((key[0], key[1], key[2].encode()))
+        return zlib.crc32(value, zlib.crc32(names, self._seed))
 
     # -- the database ------------------------------------------------------
 
@@ -253,9 +269,9 @@ class Facts:
                 self._turn_off(damaged)
                 return None
             logger.warning("what was known is damaged (%s): begun anew: %s", damaged, self._path)
-            for end in ("", "-wal", "-shm"):
+            for end in _ENDS:
                 with contextlib.suppress(OSError):
-                    os.unlink(self._path + end)
+                    remove(self._path + end)
         return None
 
     def _connect(self) -> sqlite3.Connection:
@@ -264,11 +280,16 @@ class Facts:
         self._directory()
         if self._held is None:
             lock = os.path.join(os.path.dirname(self._path), "lock")
-            self._held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._held = open_own(lock, os.O_RDWR | os.O_CREAT)
             # Shared: as long as somebody has it, nobody removes the database for its room.
             if not locked(self._held, fcntl.LOCK_SH):
                 raise OSError("another process is removing it")
             os.utime(self._held)
+        for end in _ENDS:
+            with contextlib.suppress(FileNotFoundError):
+                # SQLite follows links, and would wait for who is at the other end of a pipe.
+                if not is_own(os.lstat(self._path + end)):
+                    remove(self._path + end)
         with contextlib.suppress(FileExistsError):
             # Not for others, which SQLite does not care about.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -311,14 +332,10 @@ def _look(database: sqlite3.Connection, key: Key) -> Any:
     ).fetchone()
 
 
-def _checksum(key: Key, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(b"".join((key[0], key[1], key[2].encode()))))
-
-
 def _is_damage(error: Exception) -> bool:
     """Tell whether an error says that the file is no database, or not this one.
 
     Python 3.10 does not tell SQLite's own name of it.
     """
     text = str(error)
-    return any(words in text for words in ("malformed", "not a database", "no such", "no column"))
+    return any(words in text for words in _DAMAGE)

@@ -13,6 +13,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable
 
 from flowfs.disk.allowance import Allowance
+from flowfs.disk.directory import name_in_cache, open_own, stamp_of
 from flowfs.disk.journal import Journal, Record
 from flowfs.disk.pieces import put
 from flowfs.disk.telling import Teller
@@ -49,6 +50,8 @@ class CachedFile:
         Of the bytes. What no record tells of is nothing.
     number : int
         Tells it from every file that was there before.
+    found : tuple of int
+        What :meth:`stamp` would have told before it was opened.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class CachedFile:
         directory: Callable[[], None],
     ) -> None:
         self.fd = held(path, directory)
+        self.found = self.stamp()
         self._size = size
         self._allowance = allowance
         self._teller = teller
@@ -86,6 +90,10 @@ class CachedFile:
         self.number = self._journal.number
         with contextlib.suppress(OSError):
             os.utime(self.fd)  # it is used now
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what is another once anybody has written to the file, or used it."""
+        return stamp_of(self.fd)
 
     def claims(self, place: int) -> bool:
         """Tell whether somebody else says that a byte is there."""
@@ -188,10 +196,10 @@ def held(path: str, directory: Callable[[], None] | None = None) -> int:
     OSError
         If that is not possible.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if directory else 0)
+    flags = os.O_RDWR | (os.O_CREAT if directory else 0)
     for _ in range(_TRIES):
         try:
-            fd = os.open(path, flags, 0o600)
+            fd = open_own(path, flags)
         except FileNotFoundError:
             if directory is None:
                 raise
@@ -212,9 +220,9 @@ def held(path: str, directory: Callable[[], None] | None = None) -> int:
 
 def _journal(path: str, fd: int) -> Journal:
     """Open the journal of a file that is held; one that is none, or another's, is begun anew."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    name = name_in_cache(path.removesuffix(".j"))
     for _ in range(_TRIES):
-        journal = Journal(os.open(path, flags, 0o600))
+        journal = Journal(open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), name)
         # Bytes are written before they are told of: an empty file has taken another's place.
         others = journal.tells and not os.fstat(fd).st_size
         if journal.number is not None and journal.in_step and not others:
