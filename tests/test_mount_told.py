@@ -148,3 +148,26 @@ def test_what_is_being_removed_is_hidden_at_once(server: StandIn, look: Looker) 
     with pytest.raises(OSError) as error:
         look(f"{run}/handle.json")
     assert error.value.errno == errno.ENOENT
+
+
+def test_what_somebody_opened_before_a_run_ended_has_no_say_in_what_it_is_now(
+    server: StandIn, look: Looker
+) -> None:
+    run = add_run(server, "RUNNING")
+    operations, path = look.operations, f"{RUNS}{run}/handle.json"
+
+    def open_it() -> tuple[int, int]:
+        handle = operations._opening.to_read(operations._place(path)).handle
+        assert handle.size is not None
+        return operations._handles.add(handle), handle.size
+
+    number, before = open_it()
+    with server.lock:
+        server.routes.runs[run[1:]] |= {"state": "SUCCESS", "finishedAt": "2026-01-01T00:00:00"}
+    look.fs.invalidate_cache()
+    # The kernel looks at it on its way to open it, while the other is being closed.
+    operations.getattr(path)
+    operations._handles.remove(number)
+    _, after = open_it()
+    assert after != before
+    assert operations.getattr(path)["st_size"] == after

@@ -65,8 +65,11 @@ class Looking(Served):
             if not opened:
                 raise
             return self._of_removed(opened[-1])
-        told = self._attributes.of(node, entry, self._handles.size(node.path))
-        self._told.keep(path, node, told, changes)
+        opened = self._handles.size(node.path)
+        told = self._attributes.of(node, entry, opened)
+        # Who has it open may see what it was before the run ended, when it had another size.
+        if opened is None or opened == entry["size"]:
+            self._told.keep(path, node, told, changes)
         return told
 
     def _of_removed(self, handle: Handle) -> dict[str, int]:
