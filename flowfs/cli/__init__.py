@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import warnings
@@ -18,6 +19,7 @@ from flowfs.cli.words import line
 # Module, and what the command does: its help, so that a list of all needs none of them.
 _COMMANDS = {
     "cat": ("flowfs.cli.cat", "Print files."),
+    "completion": ("flowfs.cli.completion", "Print what completes words in a shell."),
     "cp": ("flowfs.cli.cp", "Copy files from a service, and to it."),
     "demo": ("flowfs.cli.demo", "Show everything, on a service started for it."),
     "help": ("flowfs.cli.help", "Show what a command does."),
@@ -33,6 +35,9 @@ _COMMANDS = {
     "umount": ("flowfs.cli.mount", "End a mount."),
     "whoami": ("flowfs.cli.login", "Show who you are to a service."),
 }
+
+# Set by a shell that asks what can be typed; click has the name.
+_COMPLETING = "_FLOWFS_COMPLETE"
 
 _EXIT_CODES = """\
 Exit codes: 0, all is done; 1, something failed; 2, used wrongly; 3, it is not there; 4, access
@@ -58,6 +63,15 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        # Without a look at the commands, which would import all of them.
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        begun = [name for name in sorted(_COMMANDS) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=_COMMANDS[name][1]) for name in begun]
 
     def invoke(self, ctx: click.Context) -> Any:
         # Before click makes something else of them.
@@ -97,6 +111,8 @@ def run(arguments: list[str]) -> int:
         The exit code; those that :mod:`flowfs.cli.ending` has.
     """
     state: dict[str, Any] = {}
+    if _COMPLETING in os.environ:
+        import_module("flowfs.cli.completion")  # what click is to answer the shells
     try:
         value = cli.main(arguments, prog_name="flowfs", standalone_mode=False, obj=state)
         sys.stdout.flush()

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
 
-__all__ = ["Access", "json_option", "service_options"]
+__all__ = ["Access", "debug_option", "json_option", "service_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,6 +77,15 @@ def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
+#: The option ``--debug`` of each command; of flowfs itself there is one, too.
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_debug,
+    help="Show the traceback of an error.",
+)
+
 _OPTIONS = [
     click.option(
         "--endpoint",
@@ -104,13 +113,7 @@ _OPTIONS = [
     click.option(
         "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
     ),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_debug,
-        help="Show the traceback of an error.",
-    ),
+    debug_option,
 ]
 _OF_FILE_SYSTEM = ("token_file", "token_command", "verify", "cert", "timeout", "retries")
 

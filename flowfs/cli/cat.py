@@ -7,13 +7,16 @@ from typing import IO
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.naming import Place, expand
 
 
 @click.command(short_help="Print files.")
-@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
+@click.argument(
+    "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
+)
 @service_options
 def cat(access: Access, places: tuple[str, ...]) -> None:
     """Print the bytes of each PLACE, one after the other.

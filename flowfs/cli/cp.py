@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.cat import bytes_out, copy_to
 from flowfs.cli.ending import Several
@@ -73,7 +74,13 @@ class _Copy:
 
 
 @click.command(short_help="Copy files from a service, and to it.")
-@click.argument("names", metavar="SOURCE... TARGET", nargs=-1, required=True)
+@click.argument(
+    "names",
+    metavar="SOURCE... TARGET",
+    nargs=-1,
+    required=True,
+    shell_complete=completing.copies,
+)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Directories, with what is in them.")
 @click.option("-n", "--no-clobber", is_flag=True, help="Leave alone what is there already.")
 @click.option("-p", "--preserve", is_flag=True, help="Keep the times of what is fetched.")

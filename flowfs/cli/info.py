@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.entry import document
@@ -32,7 +33,9 @@ _LABELS = 11  # columns
 
 
 @click.command(short_help="Show all that is known of a place.")
-@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
+@click.argument(
+    "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
+)
 @json_option
 @service_options
 def info(access: Access, places: tuple[str, ...], as_json: bool) -> None:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from flowfs.cli.access import debug_option, json_option
+from flowfs.cli.output import print_json, say
 from flowfs.cli.words import line
 from flowfs.errors import AccessDenied, FlowError, InvalidArguments, NotFound, failure
 from flowfs.filesystem.urls import parse_url
@@ -22,7 +24,11 @@ from flowfs.service.session import Session
 @click.option("--username", "-u", help="Who logs in; asked for where it is not given.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 @click.option("--token-stdin", is_flag=True, help="Read an access token from stdin and keep it.")
-def login(url: str, username: str | None, password_stdin: bool, token_stdin: bool) -> None:
+@json_option
+@debug_option
+def login(
+    url: str, username: str | None, password_stdin: bool, token_stdin: bool, as_json: bool
+) -> None:
     """Log in to the service at URL and keep the token for later.
 
     URL is the http(s) address of the API root, or any flow:// URL of the service. The token
@@ -49,7 +55,10 @@ def login(url: str, username: str | None, password_stdin: bool, token_stdin: boo
     source = "standard input" if token_stdin else "this login"
     name = _whoami(endpoint, _credentials(token, source, "log in again"))
     path = save_login(endpoint, token)
-    click.echo(line(f"Logged in to {endpoint} as {name}; the token is kept in {path}"))
+    if as_json:
+        print_json({"endpoint": endpoint, "username": name, "file": str(path)})
+    else:
+        say(line(f"Logged in to {endpoint} as {name}; the token is kept in {path}"))
     used = find_credentials(endpoint)
     if used.token != token:
         click.echo(line(f"flowfs: {used.source} is set and comes before this login"), err=True)
@@ -58,7 +67,9 @@ def login(url: str, username: str | None, password_stdin: bool, token_stdin: boo
 @click.command(short_help="Log out of a service and forget the token.")
 @click.argument("url", required=False)
 @click.option("--local", is_flag=True, help="Only forget the token; the service is not told.")
-def logout(url: str | None, local: bool) -> None:
+@json_option
+@debug_option
+def logout(url: str | None, local: bool, as_json: bool) -> None:
     """Log out of the service at URL, and forget the token that was kept for it.
 
     Without URL, of the one service that there is a login for. flowServ has one token for
@@ -77,7 +88,7 @@ def logout(url: str | None, local: bool) -> None:
     token = logins.get(endpoint)
     if token is None:
         raise failure(NotFound, "there is no login for this service", endpoint)
-    message = f"Forgot the login of {endpoint}"
+    message, ended = f"Forgot the login of {endpoint}", False
     if not local:
         users = FlowService(
             Session(endpoint, _credentials(token, "the saved login", "forget it with --local"))
@@ -86,17 +97,22 @@ def logout(url: str | None, local: bool) -> None:
             # Asked first: flowServ answers 500 where a token that has ended logs out.
             users.whoami()
         except AccessDenied:
-            message += "; its token had ended already"
+            message, ended = f"{message}; its token had ended already", True
         else:
             users.logout()
-            message = f"Logged out of {endpoint}"
+            message, ended = f"Logged out of {endpoint}", True
     forget_login(endpoint)
-    click.echo(line(message))
+    if as_json:
+        print_json({"endpoint": endpoint, "ended": ended})
+    else:
+        say(line(message))
 
 
 @click.command(short_help="Show who you are to a service.")
 @click.argument("url", required=False)
-def whoami(url: str | None) -> None:
+@json_option
+@debug_option
+def whoami(url: str | None, as_json: bool) -> None:
     """Show which user the service at URL takes you for, and where the token comes from.
 
     Without URL, the service that the environment names (FLOWSERV_API_HOST and so on), else
@@ -107,7 +123,11 @@ def whoami(url: str | None) -> None:
         credentials = find_credentials(endpoint)
     except ValueError as error:
         raise failure(InvalidArguments, str(error)) from None
-    click.echo(line(f"{_whoami(endpoint, credentials)} at {endpoint}, by {credentials.source}"))
+    name, source = _whoami(endpoint, credentials), credentials.source
+    if as_json:
+        print_json({"username": name, "endpoint": endpoint, "token_from": source})
+    else:
+        say(line(f"{name} at {endpoint}, by {source}"))
 
 
 def _endpoint_of(url: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.entry import Cell, ask_sizes, document, mode_of, name_cell
@@ -32,7 +33,7 @@ Entry = dict[str, Any]
 
 
 @click.command(short_help="List places.")
-@click.argument("places", metavar="[PLACE]...", nargs=-1)
+@click.argument("places", metavar="[PLACE]...", nargs=-1, shell_complete=completing.places)
 @click.option("-l", "--long", is_flag=True, help="Mode, size, time and state of each.")
 @click.option("-a", "--all", "hidden", is_flag=True, help="What is not listed otherwise, too.")
 @click.option("-d", "--directory", is_flag=True, help="A directory itself, not what is in it.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.naming import Place, expand
@@ -21,7 +22,9 @@ _KEPT = 7 * 24 * 3600.0  # seconds for which what was opened stays
 
 
 @click.command("open", short_help="Open files in the desktop's viewer.")
-@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
+@click.argument(
+    "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
+)
 @click.option("--no-viewer", is_flag=True, help="Fetch, and say where it is.")
 @json_option
 @service_options

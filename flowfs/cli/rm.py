@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.entry import document
@@ -23,7 +24,9 @@ _AT_ONCE = 8  # requests
 
 
 @click.command(short_help="Delete runs and uploads.")
-@click.argument("places", metavar="PLACE...", nargs=-1, required=True)
+@click.argument(
+    "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
+)
 @click.option("-r", "--recursive", is_flag=True, help="Runs, with all that is in them.")
 @click.option("--state", type=click.Choice(STATES), help="Of runs, those in this state.")
 @click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.entry import document, name_cell
@@ -20,7 +21,7 @@ _LEVELS = 2
 
 
 @click.command(short_help="Show what is below a place, as a tree.")
-@click.argument("places", metavar="[PLACE]...", nargs=-1)
+@click.argument("places", metavar="[PLACE]...", nargs=-1, shell_complete=completing.places)
 @click.option(
     "-L",
     "--levels",
