@@ -9,6 +9,7 @@ no mark.
 from __future__ import annotations
 
 import ctypes.util
+import itertools
 import os
 import shutil
 import sys
@@ -17,13 +18,16 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from mounted_group import MountedGroup
 from mounting import BINDINGS, mounted
+from reader_results import AnalysisResults, Cost
 from support import Rest
 
+from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService
 
 # The same examples each time, so that what fails fails for everybody; FLOWFS_TEST_RANDOM=1 tries
@@ -45,6 +49,7 @@ _SERVICE_FIXTURES = {
     "rest",
 }
 _OLDER = "flowserv-0.7.2"
+_numbers = itertools.count()
 _NEED = "needs"  # property of a skipped test: what it needs and does not have
 
 
@@ -189,6 +194,40 @@ def rest(service: EmbeddedService) -> Iterator[Rest]:
     client = Rest(service)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def results(service: EmbeddedService) -> AnalysisResults:
+    """Three runs of the workflow `analysis` in a group of their own."""
+    return AnalysisResults(service)
+
+
+@pytest.fixture
+def fs(results: AnalysisResults) -> FlowFileSystem:
+    """A file system of the service that has them."""
+    return FlowFileSystem(results.endpoint, **results.options)
+
+
+@pytest.fixture
+def uploads(results: AnalysisResults, fs: FlowFileSystem) -> Iterator[str]:
+    """The uploads of that group, put back to what they were."""
+    directory = f"{results.group}/uploads"
+    before = set(fs.ls(directory, detail=False, refresh=True))
+    yield directory
+    after = set(fs.ls(directory, detail=False, refresh=True))
+    fs.rm(sorted(after - before))
+
+
+@pytest.fixture
+def fresh(results: AnalysisResults) -> dict[str, Any]:
+    """Storage options with which nothing is known yet: what is known is kept by options."""
+    return {**results.options, "ttl": 1000 + next(_numbers)}
+
+
+@pytest.fixture
+def cost(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cost:
+    """Counts requests and bytes from now on."""
+    return Cost(caplog, monkeypatch)
 
 
 @pytest.fixture(scope="module", params=BINDINGS, ids="-".join)

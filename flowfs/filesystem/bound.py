@@ -18,6 +18,7 @@ from fsspec.utils import stringify_path, tokenize
 from flowfs import tree
 from flowfs.content import FEWEST
 from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
+from flowfs.filesystem.found import FoundPath, found_paths
 from flowfs.filesystem.options import check_options
 from flowfs.filesystem.shared import Options, shared_for
 from flowfs.filesystem.transaction import FlowTransaction
@@ -60,6 +61,8 @@ class _StripProtocol:
         def strip(path: Any) -> Any:
             if isinstance(path, list):
                 return [strip(one) for one in path]
+            if isinstance(path, FoundPath):  # as it is, with what goes along
+                return path
             location = parse_url(stringify_path(path))
             if instance is not None:
                 instance._check_own(location)
@@ -267,6 +270,12 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
                     if node.kind is tree.RUN:
                         counts["run", self.entries.run_id(node)] = count
         return self.content.packs.expecting(counts)
+
+    def _to_be_carried(self, paths: list[str]) -> list[str]:
+        """Return paths that take along what is known of them, where the token goes too."""
+        if not self._pickle_token:
+            return paths
+        return found_paths(self.entries, self.endpoint, paths)
 
     def _changing(self, path: str) -> None:
         if self.read_only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import IO, Any
@@ -99,6 +100,11 @@ class ResultFile(io.BufferedReader):
         Its path in the tree.
     size : int
         Its bytes; costs a request unless known.
+
+    Notes
+    -----
+    For one thread at a time, but for those that seek before each read, as DuckDB's do: what a
+    thread reads next is at the place to which it went itself, wherever others went meanwhile.
     """
 
     raw: NamedReader
@@ -106,6 +112,8 @@ class ResultFile(io.BufferedReader):
     def __init__(self, reader: NamedReader, path: str, block_size: int) -> None:
         super().__init__(reader, block_size)
         self.path = path
+        self._turn = threading.Lock()
+        self._sought: dict[int, int] = {}  # by thread: where it went and has not read yet
 
     @property
     def name(self) -> str:
@@ -119,9 +127,32 @@ class ResultFile(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read so many bytes; by default all that are left."""
-        # The buffer asks for blocks of its own size, whatever it is that is read.
-        self.raw.expect(max(size or 0, 0))
-        return super().read(size)
+        with self._turn:
+            self._go_where_sought()
+            # The buffer asks for blocks of its own size, whatever it is that is read.
+            self.raw.expect(max(size or 0, 0))
+            return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer until it is full, or the file at its end."""
+        with self._turn:
+            self._go_where_sought()
+            return super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set where this thread reads next, and where all do that go nowhere themselves."""
+        with self._turn:
+            place = super().seek(offset, whence)
+            self._sought[threading.get_ident()] = place
+            return place
+
+    def _go_where_sought(self) -> None:
+        place = self._sought.pop(threading.get_ident(), None)
+        if place is None:
+            # Whoever goes on from where others are reads what they read, and they what it reads.
+            self._sought.clear()
+        elif super().tell() != place:
+            super().seek(place)
 
 
 class GeneratedFile(io.BytesIO):

@@ -230,6 +230,8 @@ class Looking(BoundFileSystem):
 
         ``groups/G/runs/*/handle.json`` costs one request, however many runs there are;
         ``groups/G/runs/*/outputs/*.csv`` one more for each run in SUCCESS that is not known.
+        Paths of results carry that with them when they are pickled, so that no worker of a
+        cluster asks for it again: see :class:`~flowfs.filesystem.found.FoundPath`.
 
         Returns
         -------
@@ -248,7 +250,7 @@ class Looking(BoundFileSystem):
                 workers=self._workers,
             )
             if not detail:
-                return found
+                return self._to_be_carried(found)
             with self._together(found):
                 entries = map_all(
                     lambda p: self.entries.entry(self._resolve(p)), found, self._workers

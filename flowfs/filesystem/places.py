@@ -267,6 +267,27 @@ class Places:
     def _facts_of(self, handle: dict[str, Any]) -> RunFacts:
         return self._facts.of(handle)
 
+    def file_of(self, node: Node, handle: dict[str, Any]) -> FileRecord | None:
+        """Return which of a run's files a place is, by its handle; None: a directory.
+
+        Never asks.
+
+        Raises
+        ------
+        NotFound
+            If it is none of them.
+        """
+        facts = self._facts_of(handle)
+        if node.kind is tree.RESULT:
+            named: FileRecord | None = facts.by_name.get(node.names["file"])
+            if named is not None:
+                return named
+        else:
+            output = tuple(node.names["output"].split("/"))
+            if output in facts.by_output:
+                return facts.by_output[output]
+        raise failure(NotFound, "the run has no such file", node.path)
+
     def _result(self, node: Node) -> FileRecord:
         name = node.names["file"]
         if self._has_files(node):

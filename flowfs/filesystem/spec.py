@@ -139,6 +139,9 @@ class FlowFileSystem(Changing):
     ) -> Any:
         with self._naming(path):
             if mode == "rb":
+                # Only fsspec's blockcache asks so; it lends the file its cache.
+                if kwargs.get("cache_type") == "none" and "size" in kwargs:
+                    return self._open_for_blocks(path, block_size, kwargs["size"])
                 return self._open_to_read(path, block_size)
             if mode in ("wb", "ab", "xb"):
                 self._changing(path)
