@@ -164,7 +164,7 @@ class StartsFailed(FlowError):
         Handles of the runs that have started, by the number of their arguments.
     refused : dict of int to FlowError
         What was said of those that have not, the service's words among it.
-    unclear : dict of int to FlowError
+    uncertain : dict of int to FlowError
         What is known of those that may have started: their replies never came.
     unsent : tuple of int
         Those that were not sent, since something went wrong before.
@@ -174,7 +174,7 @@ class StartsFailed(FlowError):
         super().__init__(*args)
         self.started: dict[int, dict[str, Any]] = {}
         self.refused: dict[int, FlowError] = {}
-        self.unclear: dict[int, FlowError] = {}
+        self.uncertain: dict[int, FlowError] = {}
         self.unsent: tuple[int, ...] = ()
 
 
@@ -464,10 +464,9 @@ def words_of(body: bytes) -> str | None:
         if paragraph and parts:
             parts.append(paragraph.group(1))
         said = _TAG.sub(" ", ": ".join(parts))
-        try:
+        # A character of more digits than Python reads stays as it is.
+        with contextlib.suppress(ValueError):
             said = unescape(said)
-        except ValueError:  # a character of more digits than Python reads: as it is, then
-            pass
         return _one_line(said) or None
     return _one_line(text) or None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +56,26 @@ def wait_until(condition: Callable[[], T | None], timeout: float, message: str) 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {given:g} s: {message}")
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def ctrl_c(condition: Callable[[], Any]) -> Iterator[None]:
+    """Send the main thread a Ctrl-C within the ``with`` block, once something is so."""
+    main = threading.get_ident()
+
+    def press() -> None:
+        with contextlib.suppress(AssertionError):
+            wait_until(condition, PATIENCE, "what is to be interrupted")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressing = threading.Thread(target=press)
+    try:
+        pressing.start()
+        yield
+    finally:
+        pressing.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def uncovered(environment: Mapping[str, str]) -> dict[str, str]:

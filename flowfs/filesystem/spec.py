@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowfs.errors import InvalidArguments, failure
-from flowfs.filesystem.changing import Changing
 from flowfs.filesystem.files import TextFile, compressed
+from flowfs.filesystem.running import Running
 
 __all__ = ["FlowFileSystem"]
 
 
-class FlowFileSystem(Changing):
+class FlowFileSystem(Running):
     """A workflow service as a file system.
 
     ``groups/<id>/runs/`` lists runs, writing JSON arguments to ``groups/<id>/runs/new`` starts
