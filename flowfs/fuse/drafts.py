@@ -315,7 +315,11 @@ class Drafts:
 
         for draft in left:
             # They must not hold up the end of the process.
-            threading.Thread(target=send, args=(draft,), name="flowfs-last", daemon=True).start()
+            thread = threading.Thread(target=send, args=(draft,), name="flowfs-last", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many: then one after the other
+                send(draft)
         with done:
             done.wait_for(lambda: not pending, seconds)
             for draft in pending.values():

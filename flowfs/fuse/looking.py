@@ -65,10 +65,10 @@ class Looking(Served):
             if not opened:
                 raise
             return self._of_removed(opened[-1])
-        opened = self._handles.size(node.path)
-        told = self._attributes.of(node, entry, opened)
+        size = self._handles.size(node.path)
+        told = self._attributes.of(node, entry, size)
         # Who has it open may see what it was before the run ended, when it had another size.
-        if opened is None or opened == entry["size"]:
+        if size is None or size == entry["size"]:
             self._told.keep(path, node, told, changes)
         return told
 

@@ -90,6 +90,12 @@ class Resting:
     def _wake_later(self) -> None:
         """Have it looked through in a while; the lock is held."""
         if self._timer is None:
-            self._timer = threading.Timer(_REST, self.drop_old)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(_REST, self.drop_old)
+            timer.daemon = True
+            try:
+                timer.start()
+            except (
+                RuntimeError
+            ):  # there are too many threads: the next that is kept tries again
+                return
+            self._timer = timer

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from flowfs.service.deadline import Watch
+from flowfs.service.deadline import Watch, begin
 
 __all__ = ["UnknownAddress", "addresses_of"]
 
@@ -87,7 +87,7 @@ class _Resolver:
                 thread = threading.Thread(
                     target=self._ask, args=(asking,), name="flowfs-address", daemon=True
                 )
-                thread.start()
+                begin(thread)
                 self._asking[question] = asking
             asking.waiting.append(woken)
             return asking

@@ -9,6 +9,7 @@ once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import itertools
 import os
@@ -19,7 +20,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Watch", "current_watch"]
+from flowfs.errors import FlowError, failure
+
+__all__ = ["Watch", "begin", "current_watch"]
 
 _current = threading.local()
 
@@ -27,6 +30,21 @@ _current = threading.local()
 def current_watch() -> Watch | None:
     """Return the watch that is on for what this thread does now."""
     return getattr(_current, "watch", None)
+
+
+def begin(thread: threading.Thread) -> None:
+    """Start a thread that somebody needs.
+
+    Raises
+    ------
+    FlowError
+        EAGAIN, where the system allows no more of them, or the process is ending.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        message = f"no thread can be started: {error}"
+        raise failure(FlowError, message, errno=errno.EAGAIN) from None
 
 
 class Watch:
@@ -75,9 +93,9 @@ class Watch:
     def __enter__(self) -> Watch:
         # A request may read its body from another one, on the same thread.
         self._outer = current_watch()
-        _current.watch = self
         if self.at != float("inf"):
             _keeper.add(self)
+        _current.watch = self
         return self
 
     def __exit__(
@@ -191,10 +209,9 @@ class _Keeper:
                 heapq.heappop(self._heap)
             heapq.heappush(self._heap, (watch.at, next(self._serial), watch))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="flowfs-deadlines", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="flowfs-deadlines", daemon=True)
+                begin(thread)  # without it nothing would ever end
+                self._thread = thread
             elif watch.at < self._wakes:
                 self._changed.notify()
 

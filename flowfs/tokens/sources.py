@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import selectors
 import shlex
 import stat
 import subprocess
@@ -120,9 +122,14 @@ class TokenCommand:
             if call is None or begun:
                 call = _Call()
                 if seconds is not None:
-                    threading.Thread(
+                    thread = threading.Thread(
                         target=self._keep, args=(call,), name="flowfs-token", daemon=True
-                    ).start()
+                    )
+                    try:
+                        thread.start()
+                    except RuntimeError as error:
+                        said = f"no token from the command {self.name!r}: {error}"
+                        raise failure(AccessDenied, said, errno=errno.EAGAIN) from None
                 self._latest = call
         if begun and seconds is None:
             self._keep(call)  # an interrupt ends it
@@ -143,22 +150,54 @@ class TokenCommand:
 
     def _run(self) -> str:
         try:
-            # What it says on stderr is for people, and goes where this process's goes.
-            done = subprocess.run(
-                self._words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                timeout=_PATIENCE,
-                check=False,
-            )
+            code, token = self._called()
         except subprocess.TimeoutExpired:
             said = f"it took more than {_PATIENCE:g} seconds"
         except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or str(error)
         else:
-            code, token = done.returncode, Secret(done.stdout[:_LONGEST].decode("latin-1").strip())
-            del done  # or it would stand there where somebody shows the values of variables
             if code == 0 and token:
                 return token
             said = f"it ended with {code}" if code else "it printed nothing"
         raise failure(AccessDenied, f"no token from the command {self.name!r}: {said}")
+
+    def _called(self) -> tuple[int, str]:
+        """Run it to its end; return its exit code and what it printed."""
+        until = time.monotonic() + _PATIENCE
+        # What it says on stderr is for people, and goes where this process's goes.
+        with subprocess.Popen(
+            self._words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            try:
+                printed = Secret(_read(process.stdout.fileno(), until).decode("latin-1").strip())
+                code = process.wait(max(0.0, until - time.monotonic()))
+            except BaseException:
+                process.kill()
+                raise
+        return code, printed
+
+
+def _read(fd: int, until: float) -> bytes:
+    """Read from a command until it has closed its end.
+
+    Raises
+    ------
+    TimeoutExpired
+        If it has not by then.
+    ValueError
+        If it prints more than any token has.
+    """
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            left = until - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise subprocess.TimeoutExpired("", _PATIENCE)
+            piece = os.read(fd, 1 << 16)
+            if not piece:
+                return data
+            data += piece
+            if len(data) > _LONGEST:
+                raise ValueError(f"it printed more than {_LONGEST} bytes")
