@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -87,8 +88,18 @@ def call_all(
     ]
     left = len(threads)
     try:
-        for thread in threads:
-            thread.start()
+        started = 0
+        with suppress(RuntimeError):  # as many as may be: those that there are do it all
+            for thread in threads:
+                thread.start()
+                started += 1
+        if started < len(threads):
+            with lock:
+                left -= len(threads) - max(started, 1)
+                if not left:
+                    over.set()
+            if not started:
+                begin()
         over.wait()
     except BaseException:
         batch.stop()
