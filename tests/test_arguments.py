@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from examples import tried_on
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -199,7 +200,7 @@ def test_nesting_of_any_depth_is_parsed_and_dumped_or_refused(depth):
     try:
         dump(parse('{"a": ' + "[" * depth + "]" * depth + "}"))
     except InvalidArguments:
-        assert depth > 200
+        assert depth > 250
 
 
 # -- scan --------------------------------------------------------------------------------------
@@ -633,6 +634,7 @@ record_values = st.lists(
 )
 
 
+@tried_on(1000)
 @given(
     st.one_of(
         st.tuples(simple, sent),
@@ -640,7 +642,6 @@ record_values = st.lists(
         st.tuples(records, record_values | sent),
     )
 )
-@settings(max_examples=1000)
 def test_what_the_service_accepts_is_accepted_and_what_is_refused_it_refuses(case):
     factory = pytest.importorskip("flowserv.model.parameter.factory")
     declaration, value = case

@@ -35,6 +35,9 @@ FORMS = '[{"name": …, "value": …}, …] or {"<name>": <value>, …}'
 
 _WRAPPER = "arguments"
 _SHOWN = 80
+# Brackets within brackets in a value. Of a run with more, replies would not be read: it could be
+# started, and nobody would know.
+_MAX_DEPTH = 250
 
 
 def parse(
@@ -307,12 +310,25 @@ def _plain(name: str, value: Any, path: str | None) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     try:
-        return _DECODER.decode(json.dumps(value, allow_nan=False))
+        text = json.dumps(value, allow_nan=False)
+        if text.count("[") + text.count("{") > _MAX_DEPTH and _is_deep(value):
+            raise RecursionError
+        return _DECODER.decode(text)
     except RecursionError:
         why = "nested too deep or in a circle"
     except (TypeError, ValueError) as error:
         why = shown(error)
     return _refuse(f"the value of '{shown(name)}' cannot be written as JSON: {why}", path)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [one for one in level if isinstance(one, (Mapping, list, tuple))]
+        if not level:
+            return False
+        level = [x for one in level for x in (one.values() if isinstance(one, Mapping) else one)]
+    return True
 
 
 def _kind(value: Any) -> str:

@@ -21,6 +21,8 @@ __all__ = [
 
 
 _EPOCH = datetime(1970, 1, 1)
+_FIRST = (datetime.min - _EPOCH).total_seconds()
+_LAST = (datetime.max - _EPOCH).total_seconds()
 _PLAIN_LENGTHS = (26, 19)  # with microseconds, and without
 
 
@@ -47,7 +49,9 @@ def timestamp(value: Any) -> float | None:
         )
     except ValueError:
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+    seconds = (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+    # At either end of the calendar a zone may lead beyond it.
+    return seconds if _FIRST <= seconds < _LAST else None
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,7 @@ def upload_files(
     """
     asked = {} if asked is None else asked
     files = sorted(files, key=lambda file: str(file.get("createdAt") or ""))
+    files = list({file["id"]: file for file in files}.values())  # one that comes twice is one
     # The last one of a name gets it.
     order = sorted(files, key=lambda file: asked.get(file["id"], file["name"]) == file["name"])
     names = dict(
@@ -216,6 +221,4 @@ def named(entries: list[dict[str, Any]], by: str) -> list[Named]:
     raw = [entry[by] if isinstance(entry.get(by), str) else entry["id"] for entry in entries]
     names = unique([(to_name(n), e["id"]) for n, e in zip(raw, entries, strict=True)])
     titles = [e["name"] if isinstance(e.get("name"), str) else "" for e in entries]
-    return [
-        Named(e["id"], n, title) for e, n, title in zip(entries, names, titles, strict=True)
-    ]
+    return [Named(e["id"], n, title) for e, n, title in zip(entries, names, titles, strict=True)]

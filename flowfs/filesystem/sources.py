@@ -9,7 +9,7 @@ from flowfs import arguments as documents
 from flowfs import tree
 from flowfs.catalog import FileRecord, RunRecord
 from flowfs.content import FEWEST, Pack, Source
-from flowfs.errors import IsADirectory, NotFound, failure
+from flowfs.errors import BadReply, IsADirectory, NotFound, failure
 from flowfs.filesystem.facts import RunFacts
 from flowfs.filesystem.places import Places
 from flowfs.filesystem.rendering import (
@@ -70,6 +70,10 @@ def _pack(service: FlowService, run_id: str, facts: RunFacts) -> Pack | None:
             session.timeout,
         )
     return facts.pack
+
+
+def _is_argument(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and "value" in value
 
 
 class Sources(Places):
@@ -206,7 +210,13 @@ class Sources(Places):
 
     def _arguments_json(self, node: Node) -> bytes:
         arguments = self._handle(node).get("arguments")
-        return documents.dump(arguments if isinstance(arguments, list) else [])
+        if arguments is None:
+            arguments = []
+        if not isinstance(arguments, list) or not all(map(_is_argument, arguments)):
+            raise failure(
+                BadReply, "what the service tells of its arguments is not understood", node.asked
+            )
+        return documents.dump(arguments)
 
     def run_handles(
         self, group_id: str, states: Collection[str] | None = None

@@ -18,11 +18,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import IO, Any
 
+from flowfs.arguments.document import BLANKS
 from flowfs.errors import InvalidArguments, TooLarge, failure
 
 __all__ = ["CancelFile", "NewRunFile", "OutgoingFile", "StoredNameWarning", "UploadFile"]
 
 _MAX_DOCUMENT = 1 << 26  # bytes of arguments; no sensible run has more
+_BLANKS = BLANKS.encode()
 _IN_MEMORY = 1 << 23  # bytes of an upload before it goes to a temporary file
 
 
@@ -231,7 +233,7 @@ class NewRunFile(OutgoingFile):
     def _act(self, buffer: IO[bytes]) -> None:
         document = buffer.read(_MAX_DOCUMENT + 1)
         check_document_size(len(document), self.url)
-        if document.strip():
+        if document.strip(_BLANKS):  # nothing else is a blank in JSON
             self.run = self._start(document)
 
 

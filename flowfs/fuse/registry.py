@@ -147,8 +147,8 @@ def _read(file: Path) -> Record | None:
             log=str(document.get("log", "")),
             number=int(document.get("number", 0)),
         )
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # of another version, or being removed
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None  # of another version, damaged, or being removed
 
 
 def _directories() -> list[Path]:

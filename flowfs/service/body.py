@@ -24,6 +24,7 @@ _MAX_PAGE = 1 << 16  # bytes; also what is read at once of a body whose end nobo
 _AT_ONCE = 1 << 28  # bytes
 
 
+_DIGITS = 18  # of a length: with more it would be larger than any file
 class Body(RawFile):
     """The bytes of one reply, read as they come.
 
@@ -90,7 +91,12 @@ class Body(RawFile):
             self.start, self.total = self._content_range(headers.get("Content-Range", ""))
         elif response.status_code == 416:  # past the end: ``bytes */<size>``
             self.length, self.total = 0, _number(headers["Content-Range"].rpartition("/")[2])
-            self.start = self.total or 0
+            if self.total is None:
+                self.close()
+                raise failure(
+                    BadReply, "nothing is there, and the reply does not say how much is", path
+                )
+            self.start = self.total
             with contextlib.suppress(Exception):  # read, so that the connection is kept
                 response.raw.read(_MAX_PAGE)
             response.close()
@@ -111,8 +117,13 @@ class Body(RawFile):
         unit, _, rest = value.strip().partition(" ")
         span, _, total = rest.partition("/")
         first, _, last = span.partition("-")
-        start, end = _number(first), _number(last)
-        if unit != "bytes" or start is None or end is None:
+        start, end, size = _number(first), _number(last), _number(total)
+        if (
+            unit != "bytes"
+            or start is None
+            or end is None
+            or not start <= end < (end + 1 if size is None else size)
+        ):
             self.close()
             raise failure(
                 BadReply, f"a partial reply without a usable Content-Range: {value!r}", self._path
@@ -124,7 +135,7 @@ class Body(RawFile):
             raise failure(
                 BadReply, f"a partial reply of {self.length} bytes says {value!r}", self._path
             )
-        return start, _number(total)
+        return start, size
 
     def __len__(self) -> int:
         if self.length is None:
@@ -251,4 +262,7 @@ class Body(RawFile):
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    """Return a number of bytes as a header has it; None for what is none, or no file has."""
+    if text is None or not text.isdecimal() or len(text) > _DIGITS:
+        return None
+    return int(text)

@@ -251,14 +251,22 @@ def saved_logins(environ: Mapping[str, str] | None = None) -> dict[str, str]:
         if isinstance(error, AccessDenied):
             raise
         raise failure(AccessDenied, "cannot read the saved logins", path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise failure(
             AccessDenied,
             f"the saved logins are no JSON ({error}): remove the file and log in",
             path,
         ) from None
     tokens = document.get("tokens", {}) if isinstance(document, Mapping) else {}
-    return {str(k): str(v) for k, v in tokens.items()} if isinstance(tokens, Mapping) else {}
+    if not isinstance(tokens, Mapping):
+        return {}
+    if not all(isinstance(token, str) for token in tokens.values()):
+        raise failure(
+            AccessDenied,
+            "the saved logins have a token that is no text: remove the file and log in",
+            path,
+        )
+    return dict(tokens)
 
 
 def save_login(endpoint: str, token: str, environ: Mapping[str, str] | None = None) -> Path:

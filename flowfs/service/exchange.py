@@ -171,13 +171,13 @@ class Exchange:
             response = self._follow(url, headers, data, watch)
             pieces, size = [], 0
             try:
-                if response.status_code == 206:
+                if response.status_code in (206, 416):
                     raise unclear(
                         failure(
                             BadReply,
                             f"cannot {self._what}: the reply is a part of one, unasked",
                             self._path,
-                            status=206,
+                            status=response.status_code,
                         )
                     )
                 while piece := response.raw.read(1 << 16, decode_content=True):

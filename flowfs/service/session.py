@@ -29,6 +29,9 @@ TOKEN_HEADER = "api_key"  # flowserv.service.remote.HEADER_TOKEN
 
 _MAX_VALUES = 2_500_000  # that a reply in JSON may have
 
+_MAX_DEPTH = 300  # brackets within brackets; what goes through a document needs stack for each
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 class Session:
     """Connections to one service, shared by threads.
@@ -332,7 +335,37 @@ def _decoded(
         problem = f"the reply has more than {_MAX_VALUES:,} values"
     else:
         try:
-            return json.loads(text, object_pairs_hook=objects)
+            document = json.loads(text, object_pairs_hook=objects)
         except (ValueError, RecursionError):
             problem = "the reply is no JSON; is this the root of a flowServ API?"
     raise unclear(failure(BadReply, f"cannot {what}: {problem}", path)) from None
+        else:
+            if not _is_deep(text, document):
+                return document
+            problem = f"the reply is nested more than {_MAX_DEPTH} levels deep"
+
+
+def _is_deep(text: bytes, document: Any) -> bool:
+    """Tell whether a document in JSON has more levels than anything here goes down.
+
+    Of a long listing that is found out by its brackets alone, in a fraction of the time in
+    which it is decoded: each round takes away the innermost pairs.
+    """
+    if text.count(b"[") + text.count(b"{") <= _MAX_DEPTH:
+        return False
+    left = text.translate(_BRACKETS, _OTHERS)
+    for _ in range(_MAX_DEPTH):
+        fewer = left.replace(b"[]", b"")
+        if len(fewer) == len(left):
+            break
+        left = fewer
+    if not left:
+        return False
+    # Brackets in texts do not count: level by level, then.
+    level = [document]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return False
+        level = [x for one in level for x in (one.values() if isinstance(one, dict) else one)]
+    return True
