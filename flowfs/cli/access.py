@@ -127,9 +127,8 @@ def service_options(command: F) -> F:
     @functools.wraps(command)
     def call(*args: Any, **given: Any) -> Any:
         options = {name: given.pop(name) for name in _OF_FILE_SYSTEM}
-        access = Access(
-            given.pop("endpoint"), {name: v for name, v in options.items() if v is not None}
-        )
+        given_options = {name: value for name, value in options.items() if value is not None}
+        access = Access(given.pop("endpoint"), given_options, _TTL)
         return command(*args, access=access, **given)
 
     made: Any = call

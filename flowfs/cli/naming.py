@@ -99,7 +99,7 @@ def find_place(access: Access, text: str) -> Place:
     """Return the place that a name is of.
 
     Nothing is asked for a URL or path with a group by an id as flowServ makes them; one
-    request for any other id, and for a name two and one for each workflow.
+    request for any other id, and for a name three and one for each workflow.
 
     Parameters
     ----------

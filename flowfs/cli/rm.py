@@ -57,18 +57,16 @@ def rm(
     several = Several()
     targets: dict[str, tuple[Place, dict[str, Any]]] = {}
     for name in places:
-        with several.one():
-            try:
-                for place in expand(access, [name]):
-                    if place.name in RESERVED_RUN_NAMES and has_magic(name):
+        for place in _named(access, name, several, force):
+            with several.one():
+                try:
+                    entry = _entry(place, recursive)
+                except NotFound:
+                    if force:
                         continue
-                    with several.one():
-                        found = _target(place, recursive)
-                        if state is None or found[1].get("state") == state:
-                            targets[place.url] = found
-            except NotFound:
-                if not force:
                     raise
+                if state is None or entry.get("state") == state:
+                    targets[place.url] = place, entry
     if several.code:
         click.echo("flowfs: nothing was deleted", err=True)
         several.end()
@@ -92,8 +90,21 @@ def rm(
     several.end()
 
 
-def _target(place: Place, recursive: bool) -> tuple[Place, dict[str, Any]]:
-    """Return what is deleted where a place is named, and its entry.
+def _named(access: Access, name: str, several: Several, force: bool) -> list[Place]:
+    """Return the places that a name is of; of a pattern, those that can be deleted."""
+    with several.one():
+        try:
+            found = expand(access, [name])
+        except NotFound:
+            if not force:
+                raise
+            return []
+        return [it for it in found if not (has_magic(name) and it.name in RESERVED_RUN_NAMES)]
+    return []
+
+
+def _entry(place: Place, recursive: bool) -> dict[str, Any]:
+    """Return the entry of what is deleted where a place is named.
 
     Raises
     ------
@@ -108,7 +119,7 @@ def _target(place: Place, recursive: bool) -> tuple[Place, dict[str, Any]]:
             raise failure(
                 NotPermitted, f"nothing is deleted through a link or view: name {path}", place.url
             )
-        entry = fs.entries.entry(node, ask=False)
+        entry: dict[str, Any] = fs.entries.entry(node, ask=False)
     if entry["kind"] not in ("run", "upload"):
         raise failure(
             NotPermitted,
@@ -117,7 +128,7 @@ def _target(place: Place, recursive: bool) -> tuple[Place, dict[str, Any]]:
         )
     if entry["kind"] == "run" and not recursive:
         raise failure(IsADirectory, "is a run: -r deletes it with all that is in it", place.url)
-    return place, entry
+    return entry
 
 
 def _ask(targets: list[tuple[Place, dict[str, Any]]]) -> None:
