@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flowfs.errors import with_others
 from flowfs.service.interruption import Batch, Stopped
+from flowfs.service.waits import wait
 
 __all__ = ["Failures", "call_all", "map_all", "result_of", "results_of"]
 
@@ -100,7 +101,7 @@ def call_all(
                     over.set()
             if not started:
                 begin()
-        over.wait()
+        wait(over.wait)
     except BaseException:
         batch.stop()
         raise

@@ -770,7 +770,7 @@ class TestSharing:
     def test_who_is_interrupted_while_waiting_takes_nobody_elses_turn(
         self, server: StandIn, content: Content, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def interrupted() -> None:
+        def interrupted(timeout: float) -> None:
             raise Interrupt
 
         def take(fetch: Fetch, end: int) -> threading.Event | None:

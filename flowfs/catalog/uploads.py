@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 from flowfs.arguments import Uploads
@@ -19,6 +20,7 @@ from flowfs.names import from_name, to_name
 from flowfs.service.client import FlowService
 from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
+from flowfs.service.waits import wait
 
 __all__ = ["UploadCatalog"]
 
@@ -430,7 +432,7 @@ class UploadCatalog:
         """Change one name, or two, while nobody else here does."""
         keys = {(group_id, name) for name in names}
         with self._free:
-            self._free.wait_for(lambda: self._busy.isdisjoint(keys))
+            wait(partial(self._free.wait_for, lambda: self._busy.isdisjoint(keys)))
             self._busy |= keys
         try:
             yield

@@ -15,6 +15,7 @@ from flowfs.content.spans import Spans
 from flowfs.disk import CachedFile
 from flowfs.errors import FlowError, again
 from flowfs.service.body import Body
+from flowfs.service.waits import wait
 
 __all__ = ["Kept"]
 
@@ -167,7 +168,7 @@ class Kept:
                     self._take_in(file, file.verify(missing, end))
                     continue
                 if arrival is not None:
-                    arrival.wait()
+                    wait(arrival.wait)
                     continue
                 fetched = self._run(fetch, missing, end)
                 if len(fetched) == end - missing:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowfs.errors import FlowError, again
 from flowfs.service.body import Body
+from flowfs.service.waits import wait
 
 if TYPE_CHECKING:
     from flowfs.content.source import Source
@@ -323,7 +324,7 @@ class Packs:
             finally:
                 flight.over.set()
         else:
-            flight.over.wait(max(0.0, flight.until - begun))
+            wait(flight.over.wait, max(0.0, flight.until - begun))
         if waits and flight.interrupted is not None:
             raise again(flight.interrupted)
         return time.monotonic() - begun

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 from flowfs.content.room import Scratch, no_room
@@ -11,6 +10,7 @@ from flowfs.content.shelf import Shelf
 from flowfs.disk import CachedArchive, Draft
 from flowfs.errors import BadReply, FlowError, again, failure
 from flowfs.service.body import Body
+from flowfs.service.waits import Turn, apart
 
 __all__ = ["Spool"]
 
@@ -66,7 +66,7 @@ class Spool:
         self._finished = finished
         self._lasting = file is not None
         self._failed: FlowError | None = None
-        self._lock = threading.Lock()
+        self._lock = Turn()
         try:
             self._file: CachedArchive | Draft | Scratch = file or Scratch(shelf.room)
         except OSError as error:
@@ -97,8 +97,7 @@ class Spool:
     def size(self) -> int:
         """Return how many bytes it has; reads to the end where the service did not say."""
         if self._length is None:
-            with self._lock:
-                self._fill(None)
+            self._come(None)
         return self._have if self._length is None else self._length
 
     def finish(self) -> None:
@@ -109,8 +108,7 @@ class Spool:
         FlowError
             If the reply broke off.
         """
-        with self._lock:
-            self._fill(None)
+        self._come(None)
 
     def read(self, start: int, size: int) -> bytes:
         """Return up to `size` bytes from `start`; fewer only at the end.
@@ -121,9 +119,21 @@ class Spool:
             If the reply broke off before.
         """
         if start + size > self._have:
-            with self._lock:
-                self._fill(start + size)
+            self._come(start + size)
         return os.pread(self._file.fd, max(0, min(size, self._have - start)), start)
+
+    def _come(self, until: int | None) -> None:
+        """Have so many bytes here, or all.
+
+        Where whoever wants them leaves, what breaks off could not be joined with another reply:
+        all others who read this would have lost it.
+        """
+
+        def fill() -> None:
+            with self._lock:
+                self._fill(until)
+
+        apart(fill)
 
     def _fill(self, until: int | None) -> None:
         while self._body is not None and (until is None or self._have < until):
@@ -175,6 +185,9 @@ class Spool:
 
     def close(self) -> None:
         """Drop the bytes and the connection."""
+        body = self._body
+        if body is not None:
+            body.interrupt()  # who has left may have it read on
         with self._lock:
             self._drop()
             self._file.close()

@@ -18,6 +18,7 @@ from flowfs.service.asking import waiting
 from flowfs.service.body import Body
 from flowfs.service.flights import Flights
 from flowfs.service.statistics import Usage
+from flowfs.service.waits import Turn
 
 __all__ = ["Store"]
 
@@ -31,7 +32,7 @@ class _Opening:
     """An archive that is being asked for, by how many, and why it did not come."""
 
     users: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Turn = field(default_factory=Turn)
     failed: FlowError | None = None
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 
 from flowfs.content.reader import Reader
+from flowfs.service.waits import Turn
 
 __all__ = ["Window"]
 
@@ -30,7 +30,7 @@ class Window:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._lock = threading.Lock()
+        self._lock = Turn()
         self._pieces: deque[bytes] = deque()  # what was read last, without a gap
         self._start = self._end = 0  # of them, in the file
 

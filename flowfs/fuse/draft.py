@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -16,6 +15,8 @@ from flowfs.disk import put
 from flowfs.errors import FlowError, NotFound, again, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.names import from_name
+from flowfs.service.interruption import Stopped
+from flowfs.service.waits import Turn, apart
 from flowfs.tree import Node
 
 __all__ = ["Draft"]
@@ -56,7 +57,7 @@ class Draft:
         How many of them may write.
     closing : int
         How many of those that wrote are being closed, and send what is not sent yet.
-    lock : RLock
+    lock : Turn
         Held while it is looked at, changed or sent.
     """
 
@@ -73,7 +74,7 @@ class Draft:
         self.size: int | None = None
         self.mtime = time.time()
         self.users = self.writers = self.closing = 0
-        self.lock = threading.RLock()
+        self.lock = Turn()
         self._fs = fs
         self._stored = stored
         self._file: IO[bytes] | None = None
@@ -213,11 +214,17 @@ class Draft:
         FlowError
             As the service says; said again until something is written.
         """
-        with self.lock:
-            if self._changed:
-                self._send()
-            elif self._error is not None:
-                raise again(self._error)
+
+        def send() -> None:
+            with self.lock:
+                if self._changed:
+                    self._send()
+                elif self._error is not None:
+                    raise again(self._error)
+
+        # Who is killed while he closes a file has written it all the same. It is sent without
+        # him then, and only once: nothing is broken off.
+        apart(send)
 
     def settle(self) -> None:
         """Send whatever no flush has sent.
@@ -276,6 +283,9 @@ class Draft:
                 record = fs.catalog.upload_file(
                     fs.entries.group_id(node), node.names["upload"], raw_name(node), self._whole()
                 )
+        except Stopped:
+            self._changed, self._emptied = before
+            raise
         except FlowError as error:
             error.filename = fs.unstrip_protocol(node.path)
             if error.errno == errno.ECANCELED:

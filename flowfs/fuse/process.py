@@ -27,6 +27,7 @@ from flowfs.filesystem import FlowFileSystem
 from flowfs.fuse import registry
 from flowfs.fuse.attributes import Attributes
 from flowfs.fuse.binding import Binding, load
+from flowfs.fuse.callers import are_visible, is_leaving
 from flowfs.fuse.ending import Ending
 from flowfs.fuse.log import conceal, start_log
 from flowfs.fuse.mountpoint import check_device, check_directory, claimed
@@ -35,6 +36,7 @@ from flowfs.fuse.ready import Ready
 from flowfs.fuse.settings import Settings
 from flowfs.fuse.table import DEAD, mounts_at, moved, states
 from flowfs.fuse.unmounting import detach
+from flowfs.service import waits
 from flowfs.service.endpoint import OPEN, is_open
 from flowfs.tokens.environment import withhold
 
@@ -140,6 +142,8 @@ def _serve(
         claim.close()
         said.pass_on()
         ending.began(binding.leaver())
+        if are_visible():
+            waits.serve(binding.caller, is_leaving)
         started = registry.started_at(pid) or 0
         numbers.extend(one.number for one in mounts_at(directory)[-1:])
         registry.remember(
@@ -167,6 +171,7 @@ def _serve(
                 kind = AccessDenied if _REFUSED.search(said.text) else FlowError
                 raise failure(kind, f"cannot mount there: {said.text}", error.filename) from None
     finally:
+        waits.serve(None, is_leaving)
         # libfuse unmounts by the name that the directory had, and it may have been moved.
         for left in filter(None, map(moved, numbers)):
             if states([left])[left] == DEAD:  # else another has the number by now

@@ -30,6 +30,7 @@ from flowfs.fuse.lapses import Lapses
 from flowfs.fuse.opening import Opening
 from flowfs.fuse.shown import Shown
 from flowfs.fuse.told import Told
+from flowfs.service.interruption import Stopped
 from flowfs.tree import Node, join
 
 __all__ = ["Answer", "Served", "operation"]
@@ -74,6 +75,9 @@ def operation(method: Callable[P, R]) -> Callable[P, R]:
         try:
             with journal.spoken_for():
                 return method(*args, **kwargs)
+        except Stopped:  # whoever asked wants no more: he hears of nothing else, and nobody does
+            logger.debug("%s: given up by who asked", method.__name__)
+            number = errno.EINTR
         except Answer as answer:
             raise OSError(answer.errno, os.strerror(answer.errno or errno.EIO)) from None
         except OSError as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any
+import errno
+from typing import Any, cast
 
 from flowfs.arguments import Scanner, State
-from flowfs.errors import FlowError, InvalidArguments, TooLarge, describe, failure
+from flowfs.errors import FlowError, InvalidArguments, TooLarge, again, describe, failure
 from flowfs.filesystem import FlowFileSystem
 from flowfs.filesystem.rendering import pretty_json
 from flowfs.filesystem.writing import check_document_size, reason_of
 from flowfs.fuse.handles import Handle
+from flowfs.service.interruption import Stopped
+from flowfs.service.waits import Turn
 from flowfs.tree import Node
 
 __all__ = ["ActingHandle", "CancelHandle", "NewRunHandle", "process_of"]
@@ -57,7 +59,7 @@ class ActingHandle(Handle):
         self._node = node
         self._opener = opener
         self._append = append
-        self._lock = threading.Lock()
+        self._lock = Turn()
         self._written = 0
         self._error: FlowError | None = None
         self._reply: bytes | None = None
@@ -141,7 +143,7 @@ class NewRunHandle(ActingHandle):
         try:
             return super().write(data, offset)
         except FlowError as error:
-            if error is not self._error:
+            if self._error is None or error.strerror != self._error.strerror:
                 self._refuse(error)
             raise
 
@@ -161,8 +163,14 @@ class NewRunHandle(ActingHandle):
             try:
                 self._run = self._fs.start_run(self._group_id, self._scanner.text)
             except FlowError as error:
-                self._error = error  # the catalog has kept it already
+                self._error = _once(error)  # the catalog has kept it already
                 raise
+            except Stopped:  # before it was sent
+                message = "interrupted; nothing has started"
+                early = failure(FlowError, message, self.path, errno=errno.EINTR)
+                self._error = _once(early)
+                self._refuse(early)
+                raise early from None
             except BaseException as error:
                 # Whatever it was: a run may have started, and this file starts no other.
                 self._error = failure(
@@ -236,6 +244,11 @@ class CancelHandle(ActingHandle):
         except FlowError as error:
             self._error = error
             raise
+        except Stopped as stopped:
+            came = "the run may have been canceled" if stopped.unclear else "nothing was asked for"
+            cut = failure(FlowError, f"interrupted; {came}", self.path, errno=errno.EINTR)
+            self._error = _once(cut)
+            raise cut from None
         self._reply = pretty_json(handle)
 
     def _check_blank(self, data: bytes) -> None:
@@ -256,3 +269,15 @@ class CancelHandle(ActingHandle):
     def _act_if_due(self) -> None:
         if self._written and self._reply is None and self._error is None:
             self._act()
+
+
+def _once(error: FlowError) -> FlowError:
+    """Return what is said again of something that is not tried again.
+
+    Who is told EINTR a second time would go on trying for ever.
+    """
+    if error.errno != errno.EINTR:
+        return error
+    said = cast(FlowError, again(error))
+    said.errno = errno.ECANCELED
+    return said

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import IncompleteRead
 
 from flowfs.errors import BadReply, FlowError, failure
+from flowfs.service.interruption import Stopped
 from flowfs.service.leftovers import RawFile
+from flowfs.service.waits import interruptible, is_serving
 
 if TYPE_CHECKING:
     from flowfs.service.deadline import Watch
@@ -223,6 +225,20 @@ class Body(RawFile):
 
     def _fetched(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what a call brings that reads from the connection."""
+        if not is_serving() or self._watch is None:
+            return self._brought(read, *args, **kwargs)
+        with interruptible() as batch:
+            if batch is not None:
+                batch.add(self._watch)
+            got = self._brought(read, *args, **kwargs)
+            if batch is not None:
+                batch.end(self._watch)
+        if batch is not None and batch.stopped:
+            self.close()  # its connection has been shut down
+            raise Stopped
+        return got
+
+    def _brought(self, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             got = read(*args, **kwargs)
         except BaseException as error:  # an interrupt, too, may have lost some bytes

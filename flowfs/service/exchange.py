@@ -34,11 +34,12 @@ from flowfs.service.faults import (
     network_failure,
     unclear,
 )
-from flowfs.service.interruption import Batch, UnderWay
+from flowfs.service.interruption import Batch, Stopped, UnderWay
 from flowfs.service.journal import Journal
 from flowfs.service.leftovers import clear_up
 from flowfs.service.sending import Reply
 from flowfs.service.statistics import Statistics, kind_of
+from flowfs.service.waits import interruptible
 
 __all__ = ["Exchange", "Transport"]
 
@@ -50,6 +51,7 @@ _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _RETRY_METHODS = frozenset({"GET", "HEAD", "DELETE"})
 _REFUSED = frozenset({401, 403})
 _LOOKING = frozenset({"GET", "HEAD"})
+_AT_LEAST = 0.5  # seconds that a change has, whoever leaves: what comes of it is then known
 _MAX_CONNECT = 10.0  # seconds
 _MAX_PAUSE = 5.0  # seconds; a Retry-After of hours is not waited for
 _MAX_JSON = 1 << 26  # bytes; 600,000 runs have room in it
@@ -122,6 +124,14 @@ class Exchange:
 
     def run(self, attempt: Callable[[], Any]) -> Any:
         """Make attempts until one succeeds, may not be repeated, or time is up."""
+        with interruptible(0.0 if self._method in _LOOKING else _AT_LEAST) as batch:
+            got = self._run(attempt)
+        if batch is not None and batch.stopped and isinstance(got, Reply):
+            got.close()  # its connection has been shut down
+            raise Stopped
+        return got
+
+    def _run(self, attempt: Callable[[], Any]) -> Any:
         clear_up()
         Batch.check_current()
         if self._session.underway.closed:
@@ -402,11 +412,16 @@ class Exchange:
 
     def _interrupted(self) -> FlowError:
         """Say that somebody ended it; unclear where the service may have acted all the same."""
-        Batch.check_current()  # whom this is for knows
+        sent = self._watch is not None and self._watch.sent
+        try:
+            Batch.check_current()  # whom this is for knows
+        except Stopped as stopped:
+            stopped.unclear = self._delete_unclear or sent
+            raise
         error = failure(
             FlowError, f"cannot {self._what}: interrupted", self._path, errno=errno.ECANCELED
         )
-        error.unclear = self._delete_unclear or (self._watch is not None and self._watch.sent)
+        error.unclear = self._delete_unclear or sent
         return error
 
     def translate(self, error: BaseException) -> FlowError:

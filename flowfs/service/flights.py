@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from functools import partial
 from typing import Generic, TypeVar
 
 from flowfs.errors import again
 from flowfs.service.asking import is_ahead, waiting
+from flowfs.service.waits import wait
 
 __all__ = ["Flights"]
 
@@ -64,10 +67,12 @@ class Flights(Generic[K, V]):
             flight, mine = self._join(key, ahead=is_ahead())
             if mine:
                 break
-            failed = flight.exception()  # waits
+            wait(partial(_has_landed, flight))
+            failed = flight.exception()
             if failed is None:
                 return flight.result()
-            # Where whoever asked for it was interrupted in Python, that is no answer for others.
+            # Where whoever asked for it was interrupted in Python, or has left, that is no answer
+            # for others.
             if isinstance(failed, Exception) and not (flight.ahead and not _interrupted(failed)):
                 raise again(failed)
         with waiting(time.monotonic() - begun):
@@ -123,6 +128,14 @@ class Flights(Generic[K, V]):
         """Let nobody join anything that is under way."""
         with self._lock:
             self._flying.clear()
+
+
+def _has_landed(flight: _Flight[V], seconds: float) -> bool:
+    try:
+        flight.exception(seconds)
+    except NotYet:
+        return False
+    return True
 
 
 def _interrupted(error: BaseException) -> bool:

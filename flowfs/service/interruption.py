@@ -22,7 +22,14 @@ class Stopped(BaseException):
 
     No Exception, as KeyboardInterrupt is none: it is no answer for others who wait for the
     same.
+
+    Attributes
+    ----------
+    unclear : bool
+        Whether the service may have done what it was asked for: the request was under way.
     """
+
+    unclear = False
 
 
 class _Interruptible(Protocol):
@@ -58,6 +65,16 @@ class Batch:
         return _batch.get()
 
     @staticmethod
+    @contextlib.contextmanager
+    def nobodys() -> Iterator[None]:
+        """Let this thread be one of no batch within the ``with`` block."""
+        token = _batch.set(None)
+        try:
+            yield
+        finally:
+            _batch.reset(token)
+
+    @staticmethod
     def check_current() -> None:
         """Raise Stopped if what this thread is one of was stopped."""
         if (batch := _batch.get()) is not None:
@@ -82,6 +99,11 @@ class Batch:
             self._outer.add(running)
         if self._stopped:
             running.interrupt()
+
+    def end(self, running: _Interruptible) -> None:
+        """Take out something that is over; whether it was interrupted is settled then."""
+        with self._lock:
+            self._running.discard(running)
 
     def stop(self) -> None:
         """End what is under way, and let nothing begin."""

@@ -12,6 +12,7 @@ from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, Uncle
 from flowfs.service.body import Body
 from flowfs.service.credentials import find_credentials
 from flowfs.service.descriptor import Descriptor, ForeignDescriptor, ServiceDescriptor
+from flowfs.service.interruption import Stopped
 from flowfs.service.json_shapes import objects_in, run_of
 from flowfs.service.session import Session
 
@@ -321,6 +322,11 @@ class RemoteRunService:
             if not error.unclear:
                 raise
             raise self._unclear(group_id, arguments, error) from error
+        except Stopped as stopped:
+            if not stopped.unclear:
+                raise
+            cause = failure(FlowError, f"cannot {what}: interrupted", path, errno=errno.EINTR)
+            raise self._unclear(group_id, arguments, cause) from stopped
 
     def _unclear(
         self, group_id: str, arguments: list[dict[str, Any]], cause: FlowError
@@ -328,7 +334,8 @@ class RemoteRunService:
         """Say that a run may have started, and which one if the service lists it."""
         run_ids: tuple[str, ...] = ()
         ends = time.monotonic() + self.session.timeout  # whoever waits has waited already
-        interrupted = cause.errno == errno.ECANCELED  # who did that wants no more requests
+        # Who did that wants no more requests.
+        interrupted = cause.errno in (errno.ECANCELED, errno.EINTR)
         try:
             newest = sorted(
                 () if interrupted else self.list_runs(group_id)["runs"],

@@ -21,6 +21,7 @@ from flowfs.service.journal import Journal
 from flowfs.service.leftovers import clear_up
 from flowfs.service.sending import Reply, Sender
 from flowfs.service.statistics import Statistics
+from flowfs.service.waits import wait
 from flowfs.tokens.secret import Secret
 
 __all__ = ["Session"]
@@ -260,7 +261,7 @@ class Session:
         seconds = max(0.0, min(seconds, threading.TIMEOUT_MAX))
         ends = time.monotonic() + seconds
         # Many are refused at once: one asks, the others have time to wait for that.
-        if not self._renewing.acquire(timeout=seconds):
+        if not wait(lambda left: self._renewing.acquire(timeout=left), seconds):
             return False
         try:
             used = self.credentials
