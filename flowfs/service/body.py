@@ -24,9 +24,9 @@ _MAX_PAGE = 1 << 16  # bytes; also what is read at once of a body whose end nobo
 # What is read at once of a body that is wanted whole: one that lies about its length makes
 # nobody run out of memory.
 _AT_ONCE = 1 << 28  # bytes
-
-
 _DIGITS = 18  # of a length: with more it would be larger than any file
+
+
 class Body(RawFile):
     """The bytes of one reply, read as they come.
 

@@ -33,8 +33,8 @@ _NOT_DONE = frozenset({301, 302, 307, 308, *range(400, 500)})
 
 # How many of the newest runs are looked at for one that an unclear start may have made.
 _SUSPECTS = 5
-
 _SHOWN = 100  # characters of what it says of its time, whatever that is
+
 
 class RemoteRunService:
     """Start, watch, read, cancel and delete workflow runs at a remote REST interface.

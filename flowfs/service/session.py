@@ -29,10 +29,10 @@ __all__ = ["Session"]
 TOKEN_HEADER = "api_key"  # flowserv.service.remote.HEADER_TOKEN
 
 _MAX_VALUES = 2_500_000  # that a reply in JSON may have
-
 _MAX_DEPTH = 300  # brackets within brackets; what goes through a document needs stack for each
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+
 
 class Session:
     """Connections to one service, shared by threads.
@@ -339,11 +339,11 @@ def _decoded(
             document = json.loads(text, object_pairs_hook=objects)
         except (ValueError, RecursionError):
             problem = "the reply is no JSON; is this the root of a flowServ API?"
-    raise unclear(failure(BadReply, f"cannot {what}: {problem}", path)) from None
         else:
             if not _is_deep(text, document):
                 return document
             problem = f"the reply is nested more than {_MAX_DEPTH} levels deep"
+    raise unclear(failure(BadReply, f"cannot {what}: {problem}", path)) from None
 
 
 def _is_deep(text: bytes, document: Any) -> bool:
