@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from formats_workflow import formats_group
 
 from flowfs import tree
 from flowfs.embedded import EmbeddedService
@@ -110,6 +111,30 @@ def test_the_readmes_five_minutes_in_python_run_as_they_stand(
     assert "no int 'wide'" in done.stdout
 
 
+@pytest.mark.service
+def test_the_page_of_readers_runs_as_it_stands(tmp_path: Path) -> None:
+    for module in ("dask.dataframe", "polars", "duckdb", "xarray", "zarr", "PIL", "upath"):
+        pytest.importorskip(module)
+    script = []
+    page = (ROOT / "docs" / "readers.md").read_text()
+    for number, block in enumerate(blocks(page, "python"), 1):
+        script += [f"print('--- block {number}')", block]
+    with formats_group() as study:
+        done = run([sys.executable], "\n".join(script), tmp_path, environment(study.service))
+    assert done.returncode == 0
+    for shown in ("Harbour", "23.75", "SUCCESS", "5.5\n", "(8, 4)", "66.0\n", "field.npy"):
+        assert shown in done.stdout
+
+
+def test_the_commands_page_runs_as_it_stands(service: EmbeddedService, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "command.md").read_text()
+    script = "\n".join(["set -eo pipefail", *blocks(page, "bash")])
+    done = run(["bash"], script, tmp_path, environment(service))
+    assert done.returncode == 0
+    for shown in ("drwxr-xr-x", "days.csv", "Harbour,2,23.75,", "\nresults\n"):
+        assert shown in done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -172,6 +197,7 @@ LAYERS = [
     {"tree"},
     {"catalog", "content"},
     {"filesystem"},
+    {"sweep"},
     {"fuse"},
     {"cli", "demo", "__main__"},
 ]

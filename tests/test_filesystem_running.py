@@ -141,10 +141,17 @@ def test_all_are_checked_before_the_first_is_sent_and_all_faults_are_told(severa
     assert "number 1: unknown file 'nowhere.txt'" in said
     assert "number 3: no int 'long' for 'sleeptime'" in said
     assert "number 4: not JSON" in said
-    assert len(caught.value.others) == 3
+    assert caught.value.others == ()
     assert several.server.count("POST") == 0
     assert several.server.count("GET", "/groups/[^/]+") == 2  # it may have come since
     assert b"number 3" in several.fs.cat(f"groups/{several.group}/runs/new.error")
+
+
+def test_of_very_many_faults_the_message_has_the_first_and_the_error_all(several: Several) -> None:
+    with pytest.raises(InvalidArguments, match=r"number 9: .*; and 5 more") as caught:
+        several.fs.start_runs(several.group, [{"nams": n} for n in range(15)])
+    said = [str(other) for other in caught.value.others]
+    assert [f"number {n}: unknown" in one for n, one in enumerate(said, 10)] == [True] * 5
 
 
 def test_what_has_come_since_is_seen(several: Several) -> None:

@@ -246,7 +246,8 @@ class Catalog:
         Raises
         ------
         InvalidArguments
-            With all that is wrong, run by run; ``others`` has an error for each.
+            With all that is wrong, run by run; of very many, ``others`` has what the message
+            has not.
         """
         return self._starts.checked(group_id, given, about, named)
 

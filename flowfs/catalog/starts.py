@@ -64,7 +64,10 @@ class Starts:
             f"{'; '.join(told)}{more}",
             about,
         )
-        error.others = tuple(one for _, one in faults[:99])
+        error.others = tuple(
+            failure(InvalidArguments, f"{named(n)}: {_without_preface(one)}", about)
+            for n, one in faults[_SHOWN : _SHOWN + 99]
+        )
         self.refused(group_id, error)
         raise error
 

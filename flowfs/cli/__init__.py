@@ -18,6 +18,7 @@ from flowfs.cli.words import line
 
 # Module, and what the command does: its help, so that a list of all needs none of them.
 _COMMANDS = {
+    "cancel": ("flowfs.cli.cancel", "Cancel active runs."),
     "cat": ("flowfs.cli.cat", "Print files."),
     "completion": ("flowfs.cli.completion", "Print what completes words in a shell."),
     "cp": ("flowfs.cli.cp", "Copy files from a service, and to it."),
@@ -30,9 +31,12 @@ _COMMANDS = {
     "mount": ("flowfs.cli.mount", "Mount a service as a directory."),
     "open": ("flowfs.cli.open", "Open files in the desktop's viewer."),
     "rm": ("flowfs.cli.rm", "Delete runs and uploads."),
+    "runs": ("flowfs.cli.runs", "Show the runs of a group as a table."),
     "serve": ("flowfs.cli.serve", "Run a flowServ service on this machine."),
+    "start": ("flowfs.cli.start", "Start a run, or all of a sweep."),
     "tree": ("flowfs.cli.tree", "Show what is below a place, as a tree."),
     "umount": ("flowfs.cli.mount", "End a mount."),
+    "wait": ("flowfs.cli.wait", "Wait until runs have ended."),
     "whoami": ("flowfs.cli.login", "Show who you are to a service."),
 }
 
@@ -41,7 +45,8 @@ _COMPLETING = "_FLOWFS_COMPLETE"
 
 _EXIT_CODES = """\
 Exit codes: 0, all is done; 1, something failed; 2, used wrongly; 3, it is not there; 4, access
-is denied, as without a good token; 130, ended by Ctrl-C.
+is denied, as without a good token; 5, a run did not end in SUCCESS; 6, the time to wait is up;
+130, ended by Ctrl-C.
 """
 
 

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
 
-__all__ = ["Access", "debug_option", "json_option", "service_options"]
+__all__ = ["Access", "debug_option", "json_option", "service_options", "waiting_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +109,6 @@ _OPTIONS = [
         type=click.Path(exists=True, dir_okay=False, resolve_path=True),
         help="Client certificate.",
     ),
-    click.option("--timeout", type=float, help="Seconds for a call, or without progress (30)."),
     click.option(
         "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
     ),
@@ -123,16 +122,31 @@ def service_options(command: F) -> F:
 
     It is called with them as one argument, ``access``.
     """
+    return _with_options(command, "--timeout")
 
+
+def waiting_options(command: F) -> F:
+    """Give a command these options; ``--timeout`` is its own, a call's is ``--call-timeout``."""
+    return _with_options(command, "--call-timeout")
+
+
+def _with_options(command: F, timeout: str) -> F:
     @functools.wraps(command)
     def call(*args: Any, **given: Any) -> Any:
-        options = {name: given.pop(name) for name in _OF_FILE_SYSTEM}
+        options = {name: given.pop(name) for name in _OF_FILE_SYSTEM if name != "timeout"}
+        options["timeout"] = given.pop("call_timeout")
         given_options = {name: value for name, value in options.items() if value is not None}
         access = Access(given.pop("endpoint"), given_options, _TTL)
         return command(*args, access=access, **given)
 
     made: Any = call
-    for option in reversed(_OPTIONS):
+    bound = click.option(
+        timeout,
+        "call_timeout",
+        type=float,
+        help="Seconds for a call, or without progress (30).",
+    )
+    for option in reversed([*_OPTIONS[:-2], bound, *_OPTIONS[-2:]]):
         made = option(made)
     return made  # type: ignore[no-any-return]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import click
 
 from flowfs.cli.words import line
-from flowfs.errors import AccessDenied, ConnectionFailed, NotFound, describe
+from flowfs.errors import AccessDenied, ConnectionFailed, NotFound, StillActive, describe
 
 __all__ = [
     "ABSENT",
@@ -23,6 +23,8 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "PIPE_CLOSED",
+    "TIMED_OUT",
+    "UNSUCCESSFUL",
     "USED_WRONGLY",
     "Several",
     "die_of_signal",
@@ -34,10 +36,12 @@ FAILED = 1
 USED_WRONGLY = 2
 ABSENT = 3
 DENIED = 4
+UNSUCCESSFUL = 5
+TIMED_OUT = 6
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
-_OF_KINDS = ((NotFound, ABSENT), (AccessDenied, DENIED))
+_OF_KINDS = ((NotFound, ABSENT), (AccessDenied, DENIED), (StillActive, TIMED_OUT))
 
 
 def exit_code(error: BaseException) -> int:

@@ -199,7 +199,7 @@ class Running(Studies):
             As the service says.
         """
         named = [runs] if isinstance(runs, (str, Mapping)) else list(runs)
-        watched = [one for run in named for one in self._watched(run)]
+        watched = [one for run in named for one in self.named_runs(run)]
         progress = Callback.as_callback(callback)
         progress.set_size(len(set(watched)))
 
@@ -254,8 +254,20 @@ class Running(Studies):
             raise error
         return [handle for handle in handles if handle is not None]
 
-    def _watched(self, run: Any) -> list[Watched]:
-        """Return the runs that somebody names: one, or all active ones of a group."""
+    def named_runs(self, run: Any) -> list[Watched]:
+        """Return the runs that somebody names: one, or all of a group that are active.
+
+        Parameters
+        ----------
+        run : str or dict
+            A run's id, path, URL or handle; or the path of a group. One request for an id that
+            no listing here has, and one for the others of its group.
+
+        Returns
+        -------
+        list of (str, str)
+            Ids of group and run.
+        """
         if isinstance(run, Mapping):
             group_id = run.get("groupId")
             if isinstance(run.get("id"), str) and isinstance(group_id, str):
