@@ -141,12 +141,12 @@ ensure_fuse() {
     fi
 }
 
-# The ordinary tools that the tests try on a mount. Without one of them its tests are skipped,
-# and say so.
+# The ordinary tools that the tests try on a mount, and the shells that they complete in. Without
+# one of them its tests are skipped, and say so.
 ensure_tools() {
     local pair missing=()
     for pair in rsync vim nano git sqlite3 zip unzip less tar find:findutils diff:diffutils \
-        flock:util-linux getfattr:attr gio:libglib2.0-bin; do
+        flock:util-linux getfattr:attr gio:libglib2.0-bin zsh fish script:bsdutils; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     if ((${#missing[@]})) && ! apt_install "${missing[@]}"; then

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-__all__ = ["Choice", "copies", "groups", "places"]
+__all__ = ["Choice", "copies", "groups", "patience", "places"]
 
 _TOP = ("groups", "workflows")
 _MOST = 500  # names
 _KEPT = 10.0  # seconds for which a listing is good
 _OLD = 3600.0  # seconds after which what was kept is removed
 _OPTIONS = ("token_file", "token_command", "verify", "cert")
-_TIMEOUT = 2.0  # seconds for one request; all together are bounded elsewhere
+_PATIENCE = 2.0  # seconds
 
 
 class Choice(NamedTuple):
@@ -44,6 +44,15 @@ class Choice(NamedTuple):
     name: str
     directory: bool
     help: str = ""
+
+
+def patience() -> float:
+    """Return how long an answer may take, in seconds: ``FLOWFS_COMPLETION_TIMEOUT``, else 2."""
+    try:
+        given = float(os.environ.get("FLOWFS_COMPLETION_TIMEOUT", ""))
+    except ValueError:
+        return _PATIENCE
+    return given if 0 < given < 3600 else _PATIENCE
 
 
 def places(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -153,7 +162,7 @@ def _asked(ctx: click.Context, directory: str) -> Iterator[Choice]:
     from flowfs.cli.access import Access
     from flowfs.cli.naming import find_place
 
-    options: dict[str, Any] = {"timeout": _TIMEOUT, "retries": 0}
+    options: dict[str, Any] = {"timeout": patience(), "retries": 0}
     options |= {name: ctx.params[name] for name in _OPTIONS if ctx.params.get(name)}
     place = find_place(Access(ctx.params.get("endpoint"), options), directory)
     for entry in place.fs.ls(place.path):

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem, ShellComplete, add_completion_class
 
+from flowfs.cli.completing import patience
 from flowfs.errors import InvalidArguments, failure, printable
 
 __all__ = ["completion"]
-
-_PATIENCE = 2.0  # seconds
 
 _BASH = """\
 _flowfs() {
@@ -74,7 +73,7 @@ function __flowfs_complete
         switch $parts[1]
             case file dir
                 __fish_complete_path (commandline -ct)
-            case '*'
+            case open word
                 printf '%s\\t%s\\n' $parts[2] $parts[3]
         end
     end
@@ -96,8 +95,8 @@ def completion(shell: str | None) -> None:
       flowfs completion fish > ~/.config/fish/completions/flowfs.fish
 
     Without SHELL, for the one that $SHELL names. What the service has is asked for as it is
-    needed, and is good for ten seconds. Where it does not answer within two, nothing is
-    completed, and nothing is said.
+    needed, and is good for ten seconds. Where it does not answer within two, or as many as
+    FLOWFS_COMPLETION_TIMEOUT says, nothing is completed, and nothing is said.
     """
     if shell is None:
         shell = os.path.basename(os.environ.get("SHELL", ""))
@@ -155,7 +154,7 @@ class _Complete(ShellComplete):
 
     def complete(self) -> str:
         """Return the answer; an empty one if anything is wrong, or takes too long."""
-        timer = threading.Timer(_PATIENCE, os._exit, [0])
+        timer = threading.Timer(patience(), os._exit, [0])
         timer.daemon = True
         timer.start()
         try:
