@@ -181,9 +181,11 @@ def test_a_shell_completes_names_and_runs_none_of_them(
     with Terminal(["env", *told, *command], tmp_path / "cwd", tmp_path) as terminal:
         terminal.type(f"{setup}; echo set''tled\n")
         terminal.await_text("settled\r\n")
-        terminal.type(f"flowfs ca\tgroups/{group[:-1]}\tupl\ta\t")
-        if shell == "fish":  # which goes on while it asks
-            terminal.await_text(".csv")
+        # One after the other, each in its own time.
+        terminal.type(f"flowfs cat groups/{group}/upl\t")
+        terminal.await_text("oads/")
+        terminal.type("a\t")
+        terminal.await_text(".csv")
         terminal.type("\n")
         terminal.await_text("the bytes")
         terminal.type("exit\n")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from flowfs.cli.access import debug_option
 from flowfs.errors import FlowError, printable
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def _open_streams() -> None:
 @click.command(short_help="End a mount.")
 @click.argument("directory", metavar="DIR")
 @click.option("--lazy", is_flag=True, help="Out of sight now, ended when nobody uses it.")
+@debug_option
 def umount(directory: str, lazy: bool) -> None:
     """End the mount on DIR. One whose process has died is cleared away."""
     from flowfs.fuse import unmount

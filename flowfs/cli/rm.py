@@ -15,9 +15,6 @@ from flowfs.cli.naming import Place, expand, has_magic
 from flowfs.cli.output import on_terminal, print_json, say
 from flowfs.cli.words import line
 from flowfs.errors import IsADirectory, NotFound, NotPermitted, failure, printable
-from flowfs.pool import map_all
-from flowfs.service.runs import STATES
-from flowfs.tree import RESERVED_RUN_NAMES
 
 _ASKED = 10  # runs that are looked into before they are deleted
 _AT_ONCE = 8  # requests
@@ -28,7 +25,7 @@ _AT_ONCE = 8  # requests
     "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
 )
 @click.option("-r", "--recursive", is_flag=True, help="Runs, with all that is in them.")
-@click.option("--state", type=click.Choice(STATES), help="Of runs, those in this state.")
+@click.option("--state", metavar="STATE", help="Of runs, those in this state.")
 @click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was deleted.")
@@ -54,6 +51,11 @@ def rm(
     at before anything is deleted; then it is one request for each. An active run is not
     deleted: cancel it first. A pattern never takes `new`, and nothing goes through a link.
     """
+    from flowfs.pool import map_all
+    from flowfs.service.runs import STATES
+
+    if state is not None and state not in STATES:
+        raise click.UsageError(f"no state {state!r}: there are {', '.join(STATES)}")
     several = Several()
     targets: dict[str, tuple[Place, dict[str, Any]]] = {}
     for name in places:
@@ -92,6 +94,8 @@ def rm(
 
 def _named(access: Access, name: str, several: Several, force: bool) -> list[Place]:
     """Return the places that a name is of; of a pattern, those that can be deleted."""
+    from flowfs.tree import RESERVED_RUN_NAMES
+
     with several.one():
         try:
             found = expand(access, [name])
