@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mounting import mounted
-from standin import Asked, Reply
+from mounting import Address, mounted
+from standin import Asked, Reply, StandIn
 from support import Rest, lasting_port, wait_until
 from test_mount_concurrency import DATA, FOR_EVER, Stage, run, staged
 
@@ -296,6 +296,42 @@ def test_an_open_file_in_a_deleted_run_reads_what_is_held_or_is_estale(
     assert "ESTALE" not in stage.log.read_text()
     missing = subprocess.run(["cat", path], capture_output=True, text=True, timeout=60)
     assert "No such file" in missing.stderr
+
+
+# -- errors that Python would not see ---------------------------------------
+
+READ_IN_PYTHON = """
+import errno, sys
+for buffering in (-1, 0):
+    for size in (-1, 65536):
+        got = 0
+        try:
+            with open(sys.argv[1], "rb", buffering=buffering) as file:
+                while piece := file.read(size):
+                    got += len(piece)
+            print(piece, got)
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+"""
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_service_that_is_busy_in_the_middle_of_a_file_is_no_end_of_it_for_python(
+    status: int, tmp_path: Path
+) -> None:
+    large = os.urandom(1 << 20) * 12
+    with StandIn() as server:
+        run_id, file = server.routes.add_file(large)
+        # The size, the beginning, and no more than that.
+        broken = Reply(body=large, cut=3_000_000)
+        server.on("GET", "/runs/.*/downloads/files/.*", None, broken, Reply(status))
+        address = Address(server.endpoint, server.routes.token)
+        with mounted(address, retries=0, ttl=FOR_EVER, log=tmp_path / "log") as directory:
+            path = directory / f"groups/{server.routes.group}/runs/{run_id}/results/{file}"
+            assert int(run("stat", "-c", "%s", path)) == len(large)
+            told = run(sys.executable, "-c", READ_IN_PYTHON, path).decode().split()
+    assert told == ["EIO"] * 4
 
 
 # -- a service that stops and comes back -----------------------------------

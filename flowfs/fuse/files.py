@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
-from flowfs.errors import NotADirectory, NotFound
+from flowfs.errors import FlowError, NotADirectory, NotFound, again
 from flowfs.fuse.handles import Handle
 from flowfs.fuse.opening import Opened
 from flowfs.fuse.served import Served, operation
@@ -55,8 +56,16 @@ class Files(Served):
     def read(self, path: str | None, size: int, offset: int, fi: Any) -> bytes:
         """Read from an open file; less than asked for is its end."""
         handle = self._handles.get(fi.fh)
-        with self._bounded(handle.path):
-            return handle.read(size, offset)
+        try:
+            with self._bounded(handle.path):
+                return handle.read(size, offset)
+        except FlowError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            # Python takes that for the end of what there is, as of a pipe that is empty by now.
+            broken = again(error)
+            broken.errno = errno.EIO
+            raise broken from error
 
     def read_into(self, buffer: memoryview, offset: int, number: int) -> int | None:
         """Fill a buffer with what is here of an open file; None: it is to be read as always.
