@@ -273,6 +273,19 @@ def test_whoami_names_user_service_and_where_the_token_is_from(
     assert flowfs("whoami").stdout == result.stdout
 
 
+def test_all_of_it_is_told_as_json_too(flowfs: Invoke, own: EmbeddedService, password: str) -> None:
+    args = ("login", own.endpoint, "-u", own.username, "--password-stdin", "--json")
+    told = json.loads(flowfs(*args, stdin=password).stdout)
+    user = {"endpoint": own.endpoint, "username": own.username}
+    assert told == user | {"file": str(login_file())}
+    told = json.loads(flowfs("whoami", "--json").stdout)
+    assert told == user | {"token_from": f"the login saved in {login_file()}"}
+    assert json.loads(flowfs("logout", "--json").stdout) == {
+        "endpoint": own.endpoint,
+        "ended": True,
+    }
+
+
 def test_whoami_of_nobody_says_how_to_log_in(own: EmbeddedService) -> None:
     done = run("whoami", own.endpoint)
     assert done.returncode == 4
