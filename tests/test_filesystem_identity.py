@@ -186,7 +186,7 @@ def test_full_urls_lead_back_to_the_path(endpoint: str, top: str, names: list[st
     fs = FlowFileSystem(endpoint)
     path = "/".join([top, *names])
     url = fs.unstrip_protocol(path)
-    assert url == f"flow+{endpoint}/{path}"
+    assert url == f"flow+{endpoint.replace('::', '0:0:0:0:0:0:0:')}/{path}"
     assert fs._strip_protocol(url) == path
     assert fs.unstrip_protocol(url) == url
     assert parse_url(url).endpoint() == endpoint
@@ -415,6 +415,29 @@ def test_instances_are_equal_across_threads_and_share_what_is_known(world: World
     assert other._shared is fs._shared
     by_url, _ = url_to_fs(world.url("groups"), **options)
     assert by_url == fs
+
+
+@pytest.mark.parametrize(
+    ("written", "endpoint"),
+    [
+        ("[0:0:0:0:0:0:0:1]:5000", f"http://[::1]:5000{ROOT}"),
+        ("[2001:DB8:0:0:0:0:0:1]/api", "https://[2001:db8::1]/api"),
+        ("[fe80:0:0:0:1:0:0:1]", f"https://[fe80::1:0:0:1]{ROOT}"),
+    ],
+)
+def test_an_ipv6_address_that_is_written_out_goes_through_fsspec_and_back(
+    written: str, endpoint: str
+) -> None:
+    # fsspec takes '::' for the seam of a chained URL, brackets or not.
+    fs, path = url_to_fs(f"flow://{written}/groups/G")
+    assert (fs.endpoint, path) == (endpoint, "groups/G")
+    assert fs == FlowFileSystem(endpoint)
+    full = fs.unstrip_protocol(path)
+    assert "::" not in full
+    again, path = url_to_fs(full)
+    assert (again, path) == (fs, "groups/G")
+    file = fsspec.open(f"simplecache::{full}/group.json")
+    assert file.fs.fs == fs
 
 
 @pytest.mark.parametrize(

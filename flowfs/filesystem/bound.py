@@ -22,7 +22,7 @@ from flowfs.filesystem.found import FoundPath, found_paths
 from flowfs.filesystem.options import check_options
 from flowfs.filesystem.shared import Options, shared_for
 from flowfs.filesystem.transaction import FlowTransaction
-from flowfs.filesystem.urls import PROTOCOLS, Location, parse_url
+from flowfs.filesystem.urls import PROTOCOLS, Location, address_of, parse_url
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
 from flowfs.service.credentials import saved_logins
 from flowfs.service.endpoint import environment_names_endpoint, warn_of_plain_http
@@ -237,7 +237,8 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def unstrip_protocol(self, name: str) -> str:
         """Return the full URL of a path: protocol, host, root and all."""
         path = self._strip_protocol(name)
-        return f"flow+{self.endpoint}/{path}" if path else f"flow+{self.endpoint}"
+        service = address_of(self.endpoint)
+        return f"{service}/{path}" if path else service
 
     # -- plumbing ----------------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flowfs.service.endpoint import is_loopback, normalize_endpoint
 
-__all__ = ["PROTOCOLS", "Location", "parse_url"]
+__all__ = ["PROTOCOLS", "Location", "address_of", "parse_url"]
 
 PROTOCOLS = ("flow", "flow+http", "flow+https")
 _TOP = ("groups", "workflows", ".flowfs")
@@ -93,6 +95,26 @@ def parse_url(url: str) -> Location:
     root = "/".join(segments[:top])
     service = f"{protocol}://{host}/{root}" if root else f"{protocol}://{host}"
     return Location(service, "/".join(segments[top:]))
+
+
+def address_of(endpoint: str) -> str:
+    """Return the URL of the tree's root of a service.
+
+    An IPv6 address is written out, ``[0:0:0:0:0:0:0:1]``: fsspec takes ``::`` for the seam of
+    a chained URL wherever it stands.
+
+    Parameters
+    ----------
+    endpoint : str
+        Of the service, normalized.
+    """
+    if "::" in endpoint:
+        head, _, rest = endpoint.partition("[")
+        address, _, tail = rest.partition("]")
+        with contextlib.suppress(ValueError):
+            groups = ipaddress.IPv6Address(address).exploded.split(":")
+            endpoint = f"{head}[{':'.join(f'{int(group, 16):x}' for group in groups)}]{tail}"
+    return f"flow+{endpoint}"
 
 
 def _clean(path: str) -> str:

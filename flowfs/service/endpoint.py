@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import warnings
@@ -62,6 +63,8 @@ def normalize_endpoint(endpoint: str) -> str:
         raise ValueError(f"not an endpoint: {endpoint!r}: {error}") from None
     host = parts.hostname.lower()
     if ":" in host:
+        with contextlib.suppress(ValueError):
+            host = ipaddress.IPv6Address(host).compressed
         host = f"[{host}]"
     if port is not None and port != _DEFAULT_PORTS[scheme]:
         host = f"{host}:{port}"
