@@ -135,6 +135,31 @@ def test_the_commands_page_runs_as_it_stands(service: EmbeddedService, tmp_path:
         assert shown in done.stdout
 
 
+def page_section(page: str, title: str) -> str:
+    """A page's text below a heading, up to the next of its level."""
+    _, found, rest = (ROOT / "docs" / page).read_text().partition(f"\n## {title}\n")
+    assert found, f"{page} has no section {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def test_many_runs_are_started_waited_for_and_shown_as_their_page_says(
+    service: EmbeddedService, tmp_path: Path
+) -> None:
+    pytest.importorskip("pandas")
+    in_python = "\n".join(blocks(page_section("runs.md", "In Python"), "python"))
+    at_a_shell = "\n".join(
+        ["set -eo pipefail", *blocks(page_section("runs.md", "At a shell"), "bash")]
+    )
+    for command, script, shown in (
+        ([sys.executable], in_python, ["days_above", "number 1: unknown file 'nowhere.csv'"]),
+        (["bash"], at_a_shell, ["3 of 3 would be started", "4 of 4 started", "days_above"]),
+    ):
+        done = run(command, script, tmp_path, environment(service))
+        assert done.returncode == 0
+        for text in shown:
+            assert text in done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
