@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -41,7 +42,7 @@ class Room:
         if directory is not None:
             try:
                 os.makedirs(directory, mode=0o700, exist_ok=True)
-                self.file().close()
+                self._file(directory).close()
             except OSError as error:
                 raise failure(
                     FlowError,
@@ -54,9 +55,27 @@ class Room:
     def file(self) -> IO[bytes]:
         """Make an empty file; OSError if that is not possible (now).
 
-        Nothing is held back in memory: what was written without an error is there.
+        Where the directory cannot be used any more it is the system's. Nothing is held back in
+        memory: what was written without an error is there.
         """
-        return tempfile.TemporaryFile(prefix="flowfs-", dir=self.directory, buffering=0)
+        try:
+            return self._file(self.directory)
+        except OSError as error:
+            if self.directory is not None:
+                with contextlib.suppress(OSError):
+                    return self._file(None)
+            # Of a system without any such directory Python says so where it could not try one.
+            if error.errno == errno.ENOENT:
+                os.close(os.open(os.sep, os.O_RDONLY | os.O_CLOEXEC))
+            raise
+
+    @staticmethod
+    def _file(directory: str | None) -> IO[bytes]:
+        return tempfile.TemporaryFile(prefix="flowfs-", dir=directory, buffering=0)
+
+    def elsewhere(self) -> Room:
+        """Return one for what this has no room for: the system's directory."""
+        return Room(None, self.size)
 
 
 class Scratch:

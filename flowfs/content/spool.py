@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -65,6 +66,7 @@ class Spool:
         self._have = file.size if isinstance(file, CachedArchive) else 0
         self._finished = finished
         self._lasting = file is not None
+        self._former: CachedArchive | Draft | Scratch | None = None
         self._failed: FlowError | None = None
         self._lock = Turn()
         try:
@@ -169,7 +171,26 @@ class Spool:
     def _write(self, piece: bytes) -> None:
         self._shelf.charge(self, len(piece))
         assert not isinstance(self._file, CachedArchive)
-        self._file.write(self._have, piece)
+        try:
+            self._file.write(self._have, piece)
+        except OSError:
+            if isinstance(self._file, Scratch):
+                raise
+            self._go_on_without().write(self._have, piece)
+
+    def _go_on_without(self) -> Scratch:
+        """Return a temporary file with what is there, where it cannot be kept for others."""
+        file, at = Scratch(self._shelf.room.elsewhere()), 0
+        while at < self._have:
+            piece = os.pread(self._file.fd, min(_CHUNK, self._have - at), at)
+            if not piece:
+                raise OSError(errno.EIO, "a file in the cache has been cut off")
+            file.write(at, piece)
+            at += len(piece)
+        # Somebody may be reading it at this moment.
+        self._former, self._file = self._file, file
+        self._finished, self._lasting = None, False
+        return file
 
     def _fail(self, error: FlowError) -> None:
         self._failed = error

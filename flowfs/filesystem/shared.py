@@ -6,20 +6,29 @@ fsspec makes an instance for each thread; connections and caches live below the 
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
+import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowfs.catalog import Catalog
 from flowfs.content import Content, Room
 from flowfs.disk import Disk
+from flowfs.errors import FlowError, describe
 from flowfs.filesystem.entries import Entries
 from flowfs.service import Credentials, FlowService, Session
 from flowfs.service.leftovers import clear_up, leave
 
 __all__ = ["Options", "Shared", "shared_for"]
+
+logger = logging.getLogger("flowfs.disk")
+
+# What may be another time: a disk that is full, or can only be read, and too few descriptors.
+_AT_THE_MOMENT = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,8 @@ class Shared:
             cert=options.cert,
         )
         self.service = FlowService(self.session)
-        room = Room(options.cache_dir, options.cache_size)
-        disk = None
-        if options.cache_dir is not None and options.cache_size:
-            whose = functools.partial(_whose, self.service)
-            disk = Disk(options.cache_dir, options.cache_size, whose)
+        room, disk = _kept(options, functools.partial(_whose, self.service))
+        if disk is not None:
             # What it has learned last is written when nobody needs it any more.
             weakref.finalize(self, leave, disk.close).atexit = False
         self.content = Content(room, disk)
@@ -63,6 +69,26 @@ class Shared:
         # The keys of sources begin as the catalog names what has gone.
         self.catalog = Catalog(self.service, options.ttl, self.content.gone, disk)
         self.entries = Entries(self.catalog, self.content, options.max_connections)
+
+
+def _kept(
+    options: Options, whose: Callable[[bool], tuple[str, ...] | None]
+) -> tuple[Room, Disk | None]:
+    """Return where bytes are kept.
+
+    Where that is not possible at the moment, nothing stays on disk; a place where it never will
+    be is refused.
+    """
+    try:
+        room, disk = Room(options.cache_dir, options.cache_size), None
+        if options.cache_dir is not None and options.cache_size:
+            disk = Disk(options.cache_dir, options.cache_size, whose)
+    except FlowError as error:
+        if options.cache_dir is None or error.errno not in _AT_THE_MOMENT:
+            raise
+        logger.warning("nothing is kept on disk: %s", describe(error))
+        return Room(None, options.cache_size), None
+    return room, disk
 
 
 def _whose(service: FlowService, ask: bool) -> tuple[str, ...] | None:

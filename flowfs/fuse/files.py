@@ -64,6 +64,7 @@ class Files(Served):
                 raise
             # Python takes that for the end of what there is, as of a pipe that is empty by now.
             broken = again(error)
+            assert isinstance(broken, FlowError)
             broken.errno = errno.EIO
             raise broken from error
 
