@@ -146,7 +146,7 @@ ensure_fuse() {
 ensure_tools() {
     local pair missing=()
     for pair in rsync vim nano git sqlite3 zip unzip less tar find:findutils diff:diffutils \
-        flock:util-linux getfattr:attr gio:libglib2.0-bin zsh fish script:bsdutils; do
+        flock:util-linux getfattr:attr gio:libglib2.0-bin zsh fish jq script:bsdutils; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     if ((${#missing[@]})) && ! apt_install "${missing[@]}"; then
