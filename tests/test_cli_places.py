@@ -338,6 +338,32 @@ def test_a_full_disk_behind_stdout_is_an_error(address: Address, server: StandIn
     assert "Traceback" not in done.stderr
 
 
+def test_streams_that_are_closed_are_an_error_and_nothing_is_asked(
+    server: StandIn, address: Address, tmp_path: Path
+) -> None:
+    group = f"groups/{server.routes.group}"
+    flowfs = f"{sys.executable} -m flowfs"
+    script = f"""
+        {flowfs} ls {group} >&-; echo $?
+        {flowfs} cp - {group}/uploads/x <&-; echo $?
+        {flowfs} rm {group}/group.json --yes <&- >&- 2>&-; echo $?
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=command_environment(address),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.split() == ["1", "3", "1"]
+    assert done.stderr.splitlines() == [
+        "flowfs: standard output: is closed",
+        "flowfs: standard input: is closed",
+    ]
+    assert server.routes.uploads == []
+
+
 def test_json_holds_nothing_but_ascii(server: StandIn, flowfs: Commanding) -> None:
     server.routes.add_upload(b"x", "größe\u202e.csv", server.routes.group)
     said = flowfs("ls", "--json", f"groups/{server.routes.group}/uploads")

@@ -120,7 +120,8 @@ def run(arguments: list[str]) -> int:
         import_module("flowfs.cli.completion")  # what click is to answer the shells
     try:
         value = cli.main(arguments, prog_name="flowfs", standalone_mode=False, obj=state)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Abort as abort:
         asked = abort.__cause__ or abort.__context__
         return ending.FAILED if isinstance(asked, EOFError) else ending.INTERRUPTED

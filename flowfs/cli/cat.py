@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import IO
+from typing import IO, BinaryIO
 
 import click
 
@@ -11,6 +10,7 @@ from flowfs.cli import completing
 from flowfs.cli.access import Access, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.naming import Place, expand
+from flowfs.cli.output import stdout
 
 
 @click.command(short_help="Print files.")
@@ -39,10 +39,11 @@ def cat(access: Access, places: tuple[str, ...]) -> None:
     several.end()
 
 
-def bytes_out() -> IO[bytes]:
+def bytes_out() -> BinaryIO:
     """Return stdout for bytes; what was written to it as text has gone before."""
-    sys.stdout.flush()
-    return sys.stdout.buffer
+    out = stdout()
+    out.flush()
+    return out.buffer
 
 
 def copy_to(place: Place, out: IO[bytes]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-__all__ = ["Choice", "copies", "groups", "patience", "places"]
+__all__ = ["Choice", "copies", "patience", "places"]
 
 _TOP = ("groups", "workflows")
 _MOST = 500  # names
@@ -58,13 +58,6 @@ def patience() -> float:
 def places(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a place: a path from ``groups/`` or ``workflows/``, or one below a group."""
     return _completed(ctx, incomplete, bare=True)
-
-
-def groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a group: its name."""
-    if "/" in incomplete:
-        return _completed(ctx, incomplete, bare=True)
-    return _items("", incomplete, [one._replace(directory=False) for one in _groups(ctx)])
 
 
 def copies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

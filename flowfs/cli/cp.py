@@ -358,6 +358,8 @@ def _opened(source: _End) -> Iterator[IO[bytes]]:
         with source.fs.open(source.path) as file:
             yield file
     elif source == "-":
+        if sys.stdin is None:
+            raise failure(NotFound, "is closed", "standard input")
         yield sys.stdin.buffer
     else:
         with open(source, "rb") as local:

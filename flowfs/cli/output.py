@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
-from flowfs.errors import printable
+from flowfs.errors import FlowError, failure, printable
 
 __all__ = [
     "columns",
@@ -24,6 +25,7 @@ __all__ = [
     "say",
     "shown_time",
     "state_style",
+    "stdout",
     "style",
     "table",
     "width_of",
@@ -38,9 +40,12 @@ _STATES = {
 }
 
 
-def on_terminal(stream: IO[Any] | None = None) -> bool:
-    """Tell whether a stream (stdout, unless another is given) is a terminal."""
-    stream = sys.stdout if stream is None else stream
+def on_terminal(*streams: IO[Any] | None) -> bool:
+    """Tell whether all of some streams are terminals; stdout, unless others are given."""
+    return all(_is_terminal(stream) for stream in streams or (sys.stdout,))
+
+
+def _is_terminal(stream: IO[Any] | None) -> bool:
     try:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
@@ -57,7 +62,7 @@ def in_color(stream: IO[Any] | None = None) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return on_terminal(stream) and os.environ.get("TERM") != "dumb"
+    return _is_terminal(stream or sys.stdout) and os.environ.get("TERM") != "dumb"
 
 
 def style(text: str, color: bool | None = None, **look: Any) -> str:
@@ -81,9 +86,22 @@ def state_style(state: str | None) -> dict[str, Any]:
     return dict(_STATES.get(state or "", {}))
 
 
+def stdout() -> TextIO:
+    """Return where output goes.
+
+    Raises
+    ------
+    FlowError
+        If whoever called has closed it.
+    """
+    if sys.stdout is None:
+        raise failure(FlowError, "is closed", "standard output", errno=errno.EBADF)
+    return sys.stdout
+
+
 def say(text: str = "") -> None:
     """Print a line to stdout: made of what :func:`style` returns, or printable otherwise."""
-    sys.stdout.write(f"{text}\n")
+    stdout().write(f"{text}\n")
 
 
 def print_json(document: Any) -> None:
@@ -95,9 +113,9 @@ def print_json(document: Any) -> None:
     if isinstance(document, (list, tuple, Iterator)):
         separator = "[\n"
         for entry in document:
-            sys.stdout.write(separator + json.dumps(entry))
+            stdout().write(separator + json.dumps(entry))
             separator = ",\n"
-        sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
+        stdout().write("[]\n" if separator == "[\n" else "\n]\n")
         return
     say(json.dumps(document, indent=2))
 

@@ -145,7 +145,7 @@ def _ask(targets: list[tuple[Place, dict[str, Any]]]) -> None:
     click.Abort
         If nobody answers, or not with yes.
     """
-    if not (on_terminal(sys.stdin) and on_terminal(sys.stderr)):
+    if not on_terminal(sys.stdin, sys.stderr):
         raise click.UsageError("nobody can be asked here: --yes deletes without")
     for place, entry in targets[:_ASKED]:
         click.echo(line(_described(place, entry)), err=True)
