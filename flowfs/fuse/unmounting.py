@@ -18,8 +18,8 @@ from flowfs.fuse.users import User, stuck, users
 __all__ = ["detach", "unmount"]
 
 _PATIENCE = 20.0  # seconds for umount
-_INTERRUPTING = 2.0  # seconds for those who hang in requests to get away
-_ENDING = 10.0  # seconds for the process to end once its mount has gone
+_INTERRUPTING = 5.0  # seconds for those who hang in requests to get away
+_ENDING = 25.0  # seconds for the process to end: uploads that are not sent have 20 of them
 _NAMED = 5  # processes
 
 
@@ -97,6 +97,10 @@ def _interrupted(record: registry.Record, path: str) -> str | None:
         time.sleep(pause)  # for them to go; nothing tells when they have
         pause = min(2 * pause, 0.5)
         complaint = detach(path, False)
+        if complaint is None:
+            # What was given up may be tried again by who closes a file, for nobody who waits.
+            with contextlib.suppress(OSError):
+                os.kill(record.pid, signal.SIGTERM)
         if not _is_busy(complaint, path) or time.monotonic() > deadline:
             return complaint
 
