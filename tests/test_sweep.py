@@ -31,7 +31,7 @@ DECLARED: list[dict[str, Any]] = [
     {"name": "kind", "dtype": "select", "values": [{"value": 1}, {"value": "two"}]},
     {"name": "list", "dtype": "list"},
 ]
-GROUP = "flow+http://localhost/groups/g"
+GROUP = "g"
 
 _NAMES = st.sampled_from([str(one["name"]) for one in DECLARED])
 _VALUES = st.recursive(

@@ -55,7 +55,7 @@ class Sweeping:
     def start(self, **options: Any) -> Outcome:
         """Start what is left."""
         fs = options.pop("fs", None) or self.fs()
-        with Ledger(str(self.ledger), fs.unstrip_protocol(f"groups/{self.group}")) as ledger:
+        with Ledger(str(self.ledger), self.group) as ledger:
             sweep = read_sweep(self.text(), "sweep.jsonl")
             return start_sweep(fs, self.group, sweep, ledger, patience=SOON, **options)
 
@@ -123,7 +123,7 @@ def dying(method, moment):
 if where != "never":
     dying(*where.split())
 fs = FlowFileSystem(endpoint, token, retries=0)
-with Ledger(path, fs.unstrip_protocol(f"groups/{group}")) as ledger:
+with Ledger(path, group) as ledger:
     sweep = read_sweep(text.encode(), "a.jsonl")
     start_sweep(fs, group, sweep, ledger, workers=int(workers))
 """

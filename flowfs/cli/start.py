@@ -93,14 +93,11 @@ def start(
         raise click.UsageError(
             "--again is for sweeps that have a ledger: a single run is new anyway"
         )
-    from flowfs.names import to_name
-
-    url = str(fs.unstrip_protocol(f"groups/{to_name(group_id)}"))
     if path is None:
         outcome = _started(start_sweep, fs, group_id, sweep, None, jobs, max_active, dry_run, quiet)
     else:
         try:
-            kept = Ledger(path, url)
+            kept = Ledger(path, group_id)
         except PermissionError as error:
             raise failure(
                 FlowError,

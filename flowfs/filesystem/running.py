@@ -102,6 +102,8 @@ class Running(Studies):
     ) -> list[list[Argument]]:
         """Check the arguments of many runs as :meth:`start_runs` does, and start none.
 
+        For flowfs's own commands; no part of what a version promises.
+
         Parameters
         ----------
         group_id : str
@@ -137,6 +139,8 @@ class Running(Studies):
         after: Callable[[int, Any], object] = lambda number, outcome: None,
     ) -> Begun:
         """Start runs whose arguments :meth:`check_runs` has returned; one request each.
+
+        For flowfs's own commands; no part of what a version promises.
 
         Parameters and what is returned are those of
         :func:`~flowfs.filesystem.starting.start_each`.
@@ -218,7 +222,10 @@ class Running(Studies):
         *,
         enough: int = 0,
     ) -> dict[str, RunRecord | None]:
-        """Wait for runs, by the ids of group and run; see :mod:`flowfs.filesystem.waiting`."""
+        """Wait for runs, by the ids of group and run; see :mod:`flowfs.filesystem.waiting`.
+
+        For flowfs's own commands; no part of what a version promises.
+        """
         with self._naming("groups"):
             return await_runs(self.catalog, watched, patience, changed, enough=enough)
 
@@ -256,6 +263,8 @@ class Running(Studies):
 
     def named_runs(self, run: Any) -> list[Watched]:
         """Return the runs that somebody names: one, or all of a group that are active.
+
+        For flowfs's own commands; no part of what a version promises.
 
         Parameters
         ----------

@@ -89,7 +89,8 @@ class Ledger:
     path : str
         Its file, made if it is missing.
     group : str
-        URL of the group: what is in the file of others is left as it is.
+        Its id: what is in the file of others is left as it is. The address of the service is
+        no part of it: one service may have several, and nothing is to be started twice.
 
     Raises
     ------
