@@ -84,7 +84,7 @@ class Attributes:
         elif size is None:
             size = PLACEHOLDER_SIZE if entry["size"] is None else entry["size"]
         mtime = entry.get("mtime")
-        time = self.started if mtime is None else int(mtime * 1e9)
+        time = self.started if mtime is None else nanoseconds(mtime)
         twins = node.kind in (tree.RESULT, tree.OUTPUT) and type_of == stat.S_IFREG
         return {
             "st_mode": type_of | self.permissions(node, type_of),
@@ -121,6 +121,12 @@ class Attributes:
         if self.read_only or "group" not in node.names or node.kind not in _CHANGING:
             return False
         return node.kind in (tree.RUNS, tree.UPLOADS) or not self.in_a_run
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return a time as the kernel has it, exact to the microsecond: that is what services tell."""
+    whole = int(seconds // 1)
+    return whole * 1_000_000_000 + round((seconds - whole) * 1e6) * 1000
 
 
 def type_bits(kind: Kind, directory: bool) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from flowfs import tree
 from flowfs.catalog import Catalog, Listing
 from flowfs.filesystem.entries import Alike
-from flowfs.fuse.attributes import Attributes, inodes
+from flowfs.fuse.attributes import Attributes, inodes, nanoseconds
 from flowfs.tree import Node
 
 __all__ = ["Shown"]
@@ -129,7 +129,7 @@ class _Directory:
             told["st_ino"] = inodes(self._node, Alike(tree.RUN, True, [name]))[0]
             mtime = runs[name].mtime
             if mtime is not None:
-                told["st_atime"] = told["st_mtime"] = told["st_ctime"] = int(mtime * 1e9)
+                told["st_atime"] = told["st_mtime"] = told["st_ctime"] = nanoseconds(mtime)
             self._last = runs, name, told
         return told
 
