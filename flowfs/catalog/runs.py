@@ -223,7 +223,9 @@ class RunCatalog:
             # Another run of that id, of a service that was made anew.
             self._gone(("run", run_id))
             return None
-        self._now_seen(run_id)
+        # Seen it was when it was listed, which may be a while ago: the listing tells how long.
+        with self._lock:
+            self._seen.setdefault(run_id, float("-inf"))
         return handle
 
     def _to_disk(self, handle: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from flowfs import arguments as documents
 from flowfs.arguments import Argument
 from flowfs.catalog.runs import RunCatalog
 from flowfs.catalog.uploads import UploadCatalog
-from flowfs.errors import FlowError, InvalidArguments, describe, failure
+from flowfs.errors import FlowError, InvalidArguments, UnclearStart, describe, failure
 
 __all__ = ["Starts"]
 
@@ -93,6 +93,8 @@ class Starts:
             handle = self._runs.start(group_id, arguments())
         except FlowError as error:
             error.filename = about
+            # What was looked up before it may be unclear; the start was never sent then.
+            error.unclear = isinstance(error, UnclearStart)
             self.refused(group_id, error)
             raise
         finally:
