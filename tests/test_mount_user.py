@@ -54,6 +54,24 @@ def test_an_ordinary_user_mounts_works_and_unmounts(
     assert "is in use by" in refused
 
 
+def test_nobody_but_root_looks_into_a_mounts_process_and_its_user_ends_what_hangs_on_it(
+    service: EmbeddedService, user: Ordinary
+) -> None:
+    script = """
+        mkdir mnt && trap 'flowfs umount --lazy mnt; rmdir mnt' EXIT
+        pid=$(flowfs mount --json mnt | sed 's/.*"pid": \\([0-9]*\\).*/\\1/')
+        grep -c Pid: /proc/$pid/status
+        cat /proc/$pid/environ /proc/$pid/maps /proc/$pid/mem
+        until flowfs mount --list | grep "$PWD/mnt" | grep -o serving; do sleep 0.1; done
+        flowfs umount mnt && trap 'rmdir mnt' EXIT && echo ended
+    """
+    done = user.run(script, command_environment(service))
+    assert done.stdout.splitlines()[1:] == ["serving", "ended"], done.stderr
+    refused = done.stderr.splitlines()
+    assert len(refused) == 3
+    assert all("Permission denied" in line for line in refused)
+
+
 def test_an_ordinary_user_clears_a_mount_whose_process_has_died(
     service: EmbeddedService, user: Ordinary
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -44,6 +45,7 @@ __all__ = ["Ready", "serve"]
 
 logger = logging.getLogger("flowfs.mount")
 
+_SET_DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 _SUBTYPE = "flowfs"
 _NAMES_LAST = 1.0  # seconds for which the kernel need not ask again what is where
 _REFUSED = re.compile(r"permi(ssion|tted)|no write access|user_allow_other", re.I)
@@ -109,9 +111,15 @@ def serve(
 
 
 def _leave_no_core() -> None:
-    """Have the system write no memory, and no token in it, to disk where this process crashes."""
+    """Have the system write no memory, and no token in it, to disk where this process crashes.
+
+    A program that takes cores does so whatever the limit is, but not of a process that is said
+    not to be dumped. No other process of the same user can look into its memory either then.
+    """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _prepare(settings: Settings, fs: FlowFileSystem, path: str) -> _Prepared:
