@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowfs import FlowError, InvalidArguments
@@ -53,6 +53,7 @@ def lines(*documents: Any) -> bytes:
 # -- reading -------------------------------------------------------------------
 
 
+@settings(max_examples=30)
 @given(_ROWS, st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"]), st.booleans())
 def test_a_document_a_line_is_a_run_a_line(rows: list[Any], end: str, last: bool) -> None:
     text = end.join(map(json.dumps, rows)) + (end if last else "")
@@ -61,6 +62,7 @@ def test_a_document_a_line_is_a_run_a_line(rows: list[Any], end: str, last: bool
     assert not sweep.single
 
 
+@settings(max_examples=30)
 @given(_ROWS)
 def test_an_array_of_mappings_is_a_run_each(rows: list[Any]) -> None:
     sweep = read_sweep(json.dumps(rows).encode(), "a.json", DECLARED)
@@ -68,6 +70,7 @@ def test_an_array_of_mappings_is_a_run_each(rows: list[Any]) -> None:
     assert [row.name for row in sweep.rows] == [f"number {n}" for n in range(1, len(rows) + 1)]
 
 
+@settings(max_examples=30)
 @given(_ROWS)
 def test_all_forms_of_the_same_arguments_have_one_key(rows: list[Any]) -> None:
     for row in rows:
@@ -77,6 +80,7 @@ def test_all_forms_of_the_same_arguments_have_one_key(rows: list[Any]) -> None:
         assert len({one.key for one in read.rows}) == 1
 
 
+@settings(max_examples=30)
 @given(_ROWS)
 def test_rows_have_one_key_if_and_only_if_they_say_the_same(rows: list[Any]) -> None:
     keys = [row_key(normalize(row)) for row in rows]

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from standin import Asked, Reply, StandIn
 from support import ctrl_c, wait_until
+from world import World
 
 from flowfs import FlowFileSystem, InvalidArguments
+from flowfs.embedded import EmbeddedService
 from flowfs.filesystem.waiting import Patience
 from flowfs.sweep import Ledger, Outcome, read_sweep, start_sweep
 
@@ -290,6 +292,31 @@ def test_nothing_costs_more_than_a_request_a_row_and_three(sweeping: Sweeping) -
     assert len(outcome.before) == ROWS
     assert sweeping.server.count() == asked
     del fs
+
+
+def test_the_real_service_tells_arguments_as_they_were_sent(
+    any_service: EmbeddedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(any_service, "analysis")
+    rows = [
+        {"data": world.upload, "window": 2, "threshold": 20.5},
+        {"data": {"fileId": world.upload, "targetPath": "data/stations.csv"}, "column": "humidity"},
+    ]
+    sweep = read_sweep(json.dumps(rows).encode(), "a.json")
+
+    def start() -> Outcome:
+        with Ledger(str(tmp_path / "ledger"), world.group_id) as ledger:
+            return start_sweep(world.fs(), world.group_id, sweep, ledger, workers=2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "started", lambda self, number, run_id: None)  # as if killed there
+        assert len(start().started) == 2
+    outcome = start()
+    assert len(outcome.before) == 2
+    assert outcome.whole
+    assert sorted(outcome.runs.values()) == sorted(world.run_ids())
+    assert len(world.run_ids()) == len(rows)
+    world.rest.close()
 
 
 # -- what changes --------------------------------------------------------------------
