@@ -526,6 +526,23 @@ def test_the_list_does_not_hang_where_a_mount_does(
         assert answering(directory)["pid"] == told["pid"]
 
 
+def test_one_whose_process_is_stopped_is_not_waited_for_and_goes_out_of_sight(
+    service: EmbeddedService, directory: Path
+) -> None:
+    with mounted_in_background(service, directory) as told:
+        os.kill(told["pid"], signal.SIGSTOP)
+        wait_until(lambda: state_of(told["pid"]) == "T", 20, "the stop")
+        said = refusal("umount", directory, environment=dict(os.environ))
+        assert f"kill -CONT {told['pid']}" in said
+        assert is_mounted(directory)
+        assert flowfs("umount", "--lazy", directory).returncode == 0
+        assert not is_mounted(directory)
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_what_another_user_mounted_is_listed_as_that(
     service: EmbeddedService, directory: Path
 ) -> None:

@@ -54,15 +54,25 @@ class Record:
         """Whether its process is there."""
         return started_at(self.pid) == self.started
 
+    @property
+    def stopped(self) -> bool:
+        """Whether its process is there, and somebody has stopped it (SIGSTOP, Ctrl-Z)."""
+        return self.running and (_stat_of(self.pid) or [""])[0] == "T"
+
 
 def started_at(pid: int) -> int | None:
     """Return when a process started, in ticks since the machine did; None if it has ended."""
+    fields = _stat_of(pid)
+    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """Return what the kernel tells of a process, from its state on; None if it is not there."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before may hold anything
-    return None if fields[0] in "ZX" else int(fields[19])
+    return text.rpartition(")")[2].split()  # the name before may hold anything
 
 
 def remember(record: Record) -> Path | None:

@@ -54,6 +54,15 @@ def unmount(directory: str, *, lazy: bool = False) -> None:
             InvalidArguments, f"what is mounted there is not of flowfs: {there[-1].type}", path
         )
     record = registry.find(path, there[-1].number)
+    if record is not None and record.stopped and not lazy:
+        # Whoever unmounts asks it something first, and would wait.
+        raise failure(
+            FlowError,
+            f"its process ({record.pid}) is stopped and answers nobody: let it go on "
+            f"(kill -CONT {record.pid}) and try again, or use --lazy",
+            path,
+            errno=errno.EBUSY,
+        )
     complaint = detach(path, lazy)
     if _is_busy(complaint, path) and record is not None and record.running:
         using = users(path)
