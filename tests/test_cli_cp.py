@@ -275,9 +275,16 @@ def test_a_name_that_the_service_changes_is_said(
 # -- interrupted, and looked at ----------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["cp", "cat"])
-def test_ctrl_c_ends_it_at_once_as_the_signal_does_and_leaves_nothing(
-    server: StandIn, here: Path, command: str
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [
+        ("cp", signal.SIGINT, -signal.SIGINT),
+        ("cat", signal.SIGINT, -signal.SIGINT),
+        ("cp", signal.SIGTERM, 128 + signal.SIGTERM),
+    ],
+)
+def test_ctrl_c_and_kill_end_it_at_once_and_leave_nothing(
+    server: StandIn, here: Path, command: str, number: int, code: int
 ) -> None:
     place = result(server, b"x" * 500_000)
     server.on("GET", "/runs/.*/downloads/files/.*", Reply(body=b"x" * 500_000, hang="body"))
@@ -292,10 +299,10 @@ def test_ctrl_c_ends_it_at_once_as_the_signal_does_and_leaves_nothing(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         wait_until(lambda: server.count("GET", ".*/downloads/.*"), 60, "the request")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.stderr is not None
         assert process.stderr.read().strip() == b""
-        assert process.wait(60) == -signal.SIGINT
+        assert process.wait(60) == code
     assert os.listdir(here) == []
 
 

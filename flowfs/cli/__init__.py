@@ -102,20 +102,22 @@ def cli(ctx: click.Context, debug: bool) -> None:
         ctx.ensure_object(dict)["debug"] = True
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], *, process: bool = False) -> int:
     """Run the command line; errors are one line on stderr.
 
     Parameters
     ----------
     arguments : list of str
         As a shell gives them, without the program's name.
+    process : bool
+        Whether this process is the command's own.
 
     Returns
     -------
     int
         The exit code; those that :mod:`flowfs.cli.ending` has.
     """
-    state: dict[str, Any] = {}
+    state: dict[str, Any] = {"process": process}
     if _COMPLETING in os.environ:
         import_module("flowfs.cli.completion")  # what click is to answer the shells
     try:
@@ -139,7 +141,7 @@ def main() -> None:
     warnings.showwarning = _warn
     if isinstance(sys.stdout, io.TextIOWrapper):  # names are shown in any locale
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = run(sys.argv[1:])
+    code = run(sys.argv[1:], process=True)
     if code in (ending.INTERRUPTED, ending.PIPE_CLOSED):
         _end_with_python(code - 128)
     sys.exit(code)

@@ -14,7 +14,7 @@ import click
 from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.cat import bytes_out, copy_to
-from flowfs.cli.ending import Several
+from flowfs.cli.ending import Several, tidy_up_at_signals
 from flowfs.cli.naming import Place, expand, find_place, is_remote
 from flowfs.cli.output import print_json, say
 from flowfs.errors import (
@@ -111,6 +111,7 @@ def cp(
     """
     if len(names) < 2:
         raise click.UsageError("a source and a target are needed: flowfs cp SOURCE... TARGET")
+    tidy_up_at_signals(click.get_current_context())
     *given, target = names
     several = Several()
     sources: list[_End] = []

@@ -30,6 +30,7 @@ __all__ = [
     "die_of_signal",
     "exit_code",
     "tell",
+    "tidy_up_at_signals",
 ]
 
 FAILED = 1
@@ -132,6 +133,19 @@ def wants_tracebacks(ctx: click.Context | None) -> bool:
     return bool(os.environ.get("FLOWFS_DEBUG")) or bool(
         isinstance(known, dict) and known.get("debug")
     )
+
+
+def tidy_up_at_signals(ctx: click.Context) -> None:
+    """Have the signals that end this process end it as an exit does: nothing is left half done.
+
+    Where the process is the command's own; whoever calls it within another keeps what they have.
+    """
+    state = ctx.find_root().obj
+    if not (isinstance(state, dict) and state.get("process")):
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 def die_of_signal(number: int) -> None:

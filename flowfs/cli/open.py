@@ -12,7 +12,7 @@ import click
 
 from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
-from flowfs.cli.ending import Several
+from flowfs.cli.ending import Several, tidy_up_at_signals
 from flowfs.cli.naming import Place, expand
 from flowfs.cli.output import print_json, say
 from flowfs.cli.words import line
@@ -38,6 +38,7 @@ def open_(access: Access, places: tuple[str, ...], no_viewer: bool, as_json: boo
     for each. Where there is no viewer, as on a machine without a desktop, it says where the file
     is, and fails.
     """
+    tidy_up_at_signals(click.get_current_context())
     several = Several()
     documents = []
     for name in places:
