@@ -212,7 +212,14 @@ def test_a_run_that_comes_late_is_waited_for_and_not_started_again(sweeping: Swe
 
     sweeping.server.on("POST", "/groups/.*", None)
     sweeping.server.on("GET", "/groups/[^/]+/runs", listed)
-    assert sweeping.start(fs=sweeping.fs(timeout=LONG)).whole
+    told: list[tuple[int, float]] = []
+    outcome = sweeping.start(
+        fs=sweeping.fs(timeout=LONG), looking=lambda count, seconds: told.append((count, seconds))
+    )
+    assert outcome.whole
+    ((count, seconds),) = told
+    assert count == 1
+    assert 0 <= seconds <= LONG
     assert sweeping.all_once()
     assert sweeping.server.count("POST") == 1 + 1 + ROWS - 2
 

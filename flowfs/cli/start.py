@@ -155,6 +155,10 @@ def _started(
                 said.append(str(what["id"]))
                 tally.one()
 
+        def looking(count: int, seconds: float) -> None:
+            rows = "1 row" if count == 1 else f"{count} rows"
+            complain([f"{rows} may have been started before: looking for {seconds:.0f} s at most"])
+
         try:
             outcome: Outcome = start_sweep(
                 fs,
@@ -165,6 +169,7 @@ def _started(
                 max_active=max_active,
                 dry=dry_run,
                 told=told,
+                looking=looking,
             )
         except KeyboardInterrupt:
             if ledger is None:

@@ -73,6 +73,7 @@ def start_sweep(
     patience: Patience | None = None,
     dry: bool = False,
     told: Callable[[int, dict[str, Any] | FlowError | None], object] = lambda number, what: None,
+    looking: Callable[[int, float], object] = lambda count, seconds: None,
 ) -> Outcome:
     """Start the rows of a sweep that have not been started.
 
@@ -104,6 +105,9 @@ def start_sweep(
     told : callable
         Called with the number of a row and the handle of its run, or why it has none; None: it
         is sent now. In threads.
+    looking : callable
+        Called once if rows that may have been sent are waited for: with how many, and for how
+        many seconds at most.
 
     Returns
     -------
@@ -119,7 +123,7 @@ def start_sweep(
     keys = [row.key for row in sweep.rows]
     outcome = Outcome()
     if ledger is not None:
-        _settle(fs, group_id, ledger, ledger.intents, final=not dry)
+        _settle(fs, group_id, ledger, ledger.intents, None if dry else looking)
         outcome.before, due = ledger.due(keys)
     else:
         due = list(range(len(keys)))
@@ -160,7 +164,7 @@ def start_sweep(
     if ledger is not None and outcome.unclear:
         # Somebody who looks at once may find what came of those whose replies were lost.
         with contextlib.suppress(FlowError):  # who begins it again will look as well
-            _settle(fs, group_id, ledger, ledger.intents, final=False)
+            _settle(fs, group_id, ledger, ledger.intents, None)
         known, _ = ledger.due(keys)
         # Of several rows of the same arguments it makes no difference which is which.
         have = {*outcome.before.values(), *outcome.started.values()}
@@ -271,15 +275,20 @@ def is_newer(record: RunRecord, baseline: Baseline) -> bool:
 
 
 def _settle(
-    fs: FlowFileSystem, group_id: str, ledger: Ledger, intents: list[Intent], *, final: bool
+    fs: FlowFileSystem,
+    group_id: str,
+    ledger: Ledger,
+    intents: list[Intent],
+    looking: Callable[[int, float], object] | None,
 ) -> None:
     """Find out what came of rows that may have been sent.
 
-    With `final`, those of which no run has come once their time is up are taken not to have
-    been; until then it looks again and again.
+    With `looking`, it looks again and again, and those of which no run has come once their time
+    is up are taken not to have been sent; without it, it looks once.
     """
     left = {intent.number: intent for intent in intents}
     timeout = fs.catalog.service.session.timeout
+    said = False
     while left:
         asked = time.time()
         claimed = ledger.runs
@@ -294,7 +303,7 @@ def _settle(
         for number, run_id in matched(left.values(), runs, claimed).items():
             ledger.started(number, run_id)
             del left[number]
-        if not final or not left:
+        if looking is None or not left:
             return
         late = []
         for number, intent in list(left.items()):
@@ -309,6 +318,10 @@ def _settle(
             del left[number]
         if left:
             ends = min(intent.at for intent in left.values()) + timeout
+            if not said:
+                last = max(intent.at for intent in left.values()) + timeout
+                looking(len(left), max(last - time.time(), 0.0))
+                said = True
             time.sleep(max(0.0, min(_AGAIN, ends - time.time())))
 
 
