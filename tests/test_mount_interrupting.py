@@ -219,3 +219,23 @@ def test_an_upload_goes_on_without_who_was_killed_and_is_sent_once(stage: Stage)
     assert stored() == [DATA]
     assert prints(program("cat", shown)) == DATA
     assert hung.count == 1
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGQUIT])
+def test_who_dies_with_an_upload_open_does_not_wait_for_it(
+    stage: Stage, sent: signal.Signals
+) -> None:
+    hung = stage.hang("upload")
+    script = (
+        "import os, sys, time\n"
+        "os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), b'written')\n"
+        "print(flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    writer = program(sys.executable, "-c", script, hung.command[-1])
+    assert writer.stdout is not None
+    assert writer.stdout.read(1) == b"\n"
+    killed(writer, sent)
+    wait_until(lambda: hung.count, 30, "the upload")
+    hung.go_on.set()
+    assert hung.count == 1

@@ -67,6 +67,13 @@ class _Served:
         with self._lock:
             del self._waiting[batch]
 
+    def _has_left(self, caller: int) -> bool:
+        try:
+            return self._leaves(caller)
+        except Exception:  # it is about others as well
+            logger.debug("cannot look at %d", caller, exc_info=True)
+            return False
+
     def _look(self) -> None:
         idle = 0
         while True:
@@ -78,9 +85,9 @@ class _Served:
                 if idle > _LINGERS:
                     self._thread = None
                     return
-            left = {who: self._leaves(who) for who in {who for _, who in due}}
+            left = {who for who in {who for _, who in due} if self._has_left(who)}
             for batch, who in due:
-                if left[who]:
+                if who in left:
                     with self._lock:  # what is not waited for any more is not to be ended
                         if batch in self._waiting and not batch.stopped:
                             batch.stop()
