@@ -127,14 +127,19 @@ class ResultFile(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read so many bytes; by default all that are left."""
+        if not self._sought:  # nearly always: who reads on needs no turn
+            # The buffer asks for blocks of its own size, whatever it is that is read.
+            self.raw.expect(max(size or 0, 0))
+            return super().read(size)
         with self._turn:
             self._go_where_sought()
-            # The buffer asks for blocks of its own size, whatever it is that is read.
             self.raw.expect(max(size or 0, 0))
             return super().read(size)
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer until it is full, or the file at its end."""
+        if not self._sought:
+            return super().readinto(buffer)
         with self._turn:
             self._go_where_sought()
             return super().readinto(buffer)
