@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FlowFileSystem": "flowfs.filesystem",
+    "Run": "flowfs.filesystem",
+    "RunsTable": "flowfs.filesystem",
     "Mounted": "flowfs.fuse",
     "mount": "flowfs.fuse",
     "RemoteRunService": "flowfs.service",
@@ -59,7 +61,9 @@ __all__ = [
     "NotPermitted",
     "ReadOnly",
     "RemoteRunService",
+    "Run",
     "RunsGone",
+    "RunsTable",
     "ServiceBusy",
     "ServiceDescriptor",
     "StartsFailed",
@@ -94,7 +98,7 @@ if TYPE_CHECKING:
         TooLarge,
         UnclearStart,
     )
-    from flowfs.filesystem import FlowFileSystem
+    from flowfs.filesystem import FlowFileSystem, Run, RunsTable
     from flowfs.fuse import Mounted, mount
     from flowfs.service import RemoteRunService, ServiceDescriptor
 

@@ -221,6 +221,7 @@ LAYERS = [
     {"names", "arguments", "pool"},
     {"tree"},
     {"catalog", "content"},
+    {"display"},
     {"filesystem"},
     {"sweep"},
     {"fuse"},

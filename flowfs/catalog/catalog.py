@@ -384,6 +384,10 @@ class Catalog:
         fetch = self.service.workflows.list_workflows
         return named(self._workflows.get("", fetch, refresh=refresh), "id")
 
+    def known_workflows(self) -> list[Named]:
+        """Return the workflows as last listed, however long ago; never asks."""
+        return named(self._workflows.peek("", any_age=True) or [], "id")
+
     def workflow(self, workflow_id: str, *, refresh: bool = False) -> dict[str, Any]:
         """Return a workflow's handle."""
         return self._workflow.get(
@@ -408,6 +412,10 @@ class Catalog:
             refresh=refresh,
         )
         return named(groups, "name")
+
+    def known_workflow_groups(self, workflow_id: str) -> list[Named]:
+        """Return them as last listed, however long ago; never asks."""
+        return named(self._group_lists.peek(workflow_id, any_age=True) or [], "name")
 
     def leaderboard(self, workflow_id: str, *, refresh: bool = False) -> dict[str, Any]:
         """Return the ranking of a workflow's results."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from flowfs.errors import InvalidArguments, failure
 from flowfs.filesystem.files import TextFile, compressed
-from flowfs.filesystem.running import Running
+from flowfs.filesystem.showing import Showing
 
 __all__ = ["FlowFileSystem"]
 
 
-class FlowFileSystem(Running):
+class FlowFileSystem(Showing):
     """A workflow service as a file system.
 
     ``groups/<id>/runs/`` lists runs, writing JSON arguments to ``groups/<id>/runs/new`` starts
