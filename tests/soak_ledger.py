@@ -239,6 +239,11 @@ def _of_uploads(ledger: Ledger, rest: Rest) -> Iterator[str]:
     there: dict[str, list[str]] = {}
     for file in rest.get(f"uploads/{ledger.group}/files")["files"]:
         reply = rest.request("GET", f"uploads/{ledger.group}/files/{file['id']}")
+        if reply.status_code == 404:
+            # The service was killed between its record of the file and the file itself.
+            if len(ledger.uploads.get(str(file["name"]), ())) < 2:
+                yield f"upload {file['name']} is listed, and is not there"
+            continue
         reply.raise_for_status()
         digest = hashlib.sha256(reply.content).hexdigest()
         there.setdefault(str(file["name"]), []).append(digest)
