@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -166,14 +165,17 @@ SHELLS = {
 }
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(name, marks=pytest.mark.tool(name, name, command[0]))
+        for name, (command, _) in SHELLS.items()
+    ],
+)
 def test_a_shell_completes_names_and_runs_none_of_them(
     server: StandIn, variables: dict[str, str], tmp_path: Path, shell: str
 ) -> None:
     command, setup = SHELLS[shell]
-    for program in (shell, command[0]):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program} (scripts/test installs it)")
     group = server.routes.group
     server.routes.add_upload(b"the bytes", NASTY, group)
     (tmp_path / "cwd").mkdir()
