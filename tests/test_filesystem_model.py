@@ -28,6 +28,7 @@ from model_clients import Client
 from model_service import SPOILS, TTL, Clock, Service
 
 from flowfs import FlowFileSystem
+from flowfs.errors import BadReply
 
 STEPS = int(os.environ.get("FLOWFS_MODEL_STEPS", "30"))
 SHRINK = os.environ.get("FLOWFS_MODEL_SHRINK") != "0"
@@ -260,6 +261,21 @@ def test_a_run_known_from_disk_is_there_no_longer_than_the_listing_that_had_it(
     failing.clock.advance(0.6 * TTL)
     second.read_handle(run_id)  # a check that it is not shown any more
     second.look_at_run(run_id)
+
+
+def test_a_change_whose_reply_makes_no_sense_is_unclear(failing: Failing) -> None:
+    run_id = failing.service.start("hello")
+    fs = failing.clients[0].fs
+    for act in (
+        lambda: fs.cancel_run(run_id),
+        lambda: fs.pipe_file(f"groups/{failing.service.group}/uploads/a", b"new"),
+    ):
+        failing.service.break_(SPOILS["204 in place of JSON"], 1, "PUT POST")
+        with pytest.raises(BadReply) as refused:
+            act()
+        assert refused.value.unclear
+    failing.clients[0].has_changed_runs(run_id)
+    failing.clients[0].has_changed_uploads()
 
 
 def test_a_start_that_was_never_sent_is_not_unclear(failing: Failing) -> None:

@@ -12,6 +12,7 @@ from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, Uncle
 from flowfs.service.body import Body
 from flowfs.service.credentials import find_credentials
 from flowfs.service.descriptor import Descriptor, ForeignDescriptor, ServiceDescriptor
+from flowfs.service.faults import unclear
 from flowfs.service.interruption import Stopped
 from flowfs.service.json_shapes import objects_in, run_of
 from flowfs.service.session import Session
@@ -108,7 +109,10 @@ class RemoteRunService:
             body=body,
             hint="only an active run can be canceled",
         )
-        return run_of(reply, what, path, run_id)
+        try:
+            return run_of(reply, what, path, run_id)
+        except BadReply as error:  # it said yes, but not to what
+            raise unclear(error) from None
 
     def delete_run(self, run_id: str) -> None:
         """Delete an ended run and its files.

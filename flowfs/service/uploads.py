@@ -12,6 +12,7 @@ from urllib3.fields import RequestField
 from flowfs.errors import BadReply, InvalidArguments, failure
 from flowfs.service.body import Body
 from flowfs.service.descriptor import ServiceDescriptor
+from flowfs.service.faults import unclear
 from flowfs.service.json_shapes import object_of, objects_in
 from flowfs.service.session import Session
 
@@ -124,7 +125,10 @@ class UploadService:
             what=what,
             path=path,
         )
-        return object_of(reply, what, path, "id", "name")
+        try:
+            return object_of(reply, what, path, "id", "name")
+        except BadReply as error:  # it said yes, but not to what
+            raise unclear(error) from None
 
     def delete_file(self, group_id: str, file_id: str) -> None:
         """Delete an upload.
