@@ -128,11 +128,11 @@ class Client:
     def look_at_runs(self) -> None:
         said = self.do("ls runs", lambda: self.fs.ls(self.path("runs"), detail=True))
         if said.error is None:
-            shown = {one["id"]: one for one in said.value if one["kind"] == "run"}
+            shown = {one["id"]: one for one in said.value if one["place"] == "run"}
             self._check_runs(set(shown))
             for run_id, entry in shown.items():
                 assert entry["state"] in self.states_of(run_id), (self.name, entry)
-            assert len(shown) == len([one for one in said.value if one["kind"] == "run"])
+            assert len(shown) == len([one for one in said.value if one["place"] == "run"])
 
     def _check_runs(self, shown: set[str]) -> None:
         possible = [set(one.runs) for one in self.may_show()]

@@ -439,3 +439,18 @@ def test_a_display_leaves_no_thread_behind(gallery: Gallery) -> None:
         60,
         "the end of the display's thread",
     )
+
+
+# -- file browsers -------------------------------------------------------------
+
+
+def test_nothing_told_of_a_place_is_called_as_what_jupyters_file_browser_goes_by(
+    world: World,
+) -> None:
+    """jupyter-fs hands on all that is told; in the browser `kind` is the type of a row."""
+    fs, handle = world.fs(), world.succeeded()
+    run = world.run(handle)
+    for path in ("", world.group, f"{world.group}/runs", run, f"{run}/outputs/results"):
+        for entry in [fs.info(path), *fs.ls(path)]:
+            assert "kind" not in entry
+            json.dumps(entry)

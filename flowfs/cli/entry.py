@@ -35,7 +35,7 @@ def document(entry: Mapping[str, Any]) -> dict[str, Any]:
     told = {
         "path": path,
         "name": path.rpartition("/")[2],
-        "kind": entry["kind"],
+        "kind": entry["place"],
         "type": entry["type"],
         "size": entry["size"] if entry["type"] == "file" else None,
         "modified": document_time(entry.get("mtime")),
@@ -106,7 +106,7 @@ def ask_sizes(fs: FlowFileSystem, entries: list[dict[str, Any]]) -> None:
     unknown = [
         entry
         for entry in entries
-        if entry["size"] is None and entry["type"] == "file" and entry["kind"] in _ASKED_FOR
+        if entry["size"] is None and entry["type"] == "file" and entry["place"] in _ASKED_FOR
     ]
     if not unknown:
         return

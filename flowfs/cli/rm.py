@@ -124,13 +124,13 @@ def _entry(place: Place, recursive: bool) -> dict[str, Any]:
                 NotPermitted, f"nothing is deleted through a link or view: name {path}", place.url
             )
         entry: dict[str, Any] = fs.entries.entry(node, ask=False)
-    if entry["kind"] not in ("run", "upload"):
+    if entry["place"] not in ("run", "upload"):
         raise failure(
             NotPermitted,
-            f"the {entry['kind']} cannot be deleted: runs and uploads can",
+            f"the {entry['place']} cannot be deleted: runs and uploads can",
             place.url,
         )
-    if entry["kind"] == "run" and not recursive:
+    if entry["place"] == "run" and not recursive:
         raise failure(IsADirectory, "is a run: -r deletes it with all that is in it", place.url)
     return entry
 
@@ -157,7 +157,7 @@ def _ask(targets: list[tuple[Place, dict[str, Any]]]) -> None:
 
 
 def _described(place: Place, entry: dict[str, Any]) -> str:
-    if entry["kind"] != "run":
+    if entry["place"] != "run":
         return place.path
     told = [entry["state"]]
     if entry["state"] == "SUCCESS":
@@ -168,7 +168,7 @@ def _described(place: Place, entry: dict[str, Any]) -> str:
 
 def _delete(target: tuple[Place, dict[str, Any]]) -> None:
     place, entry = target
-    if entry["kind"] == "run":
+    if entry["place"] == "run":
         place.fs.rm(place.path, recursive=True)
     else:
         place.fs.rm_file(place.path)

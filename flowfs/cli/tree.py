@@ -143,7 +143,9 @@ class _Drawing:
         if entry["type"] != "directory" or depth >= self._levels:
             return False
         # Of a run's two views of its results, the one that people can read.
-        return entry["kind"] == "outputs" or not (entry.get("islink") or entry["kind"] == "results")
+        return entry["place"] == "outputs" or not (
+            entry.get("islink") or entry["place"] == "results"
+        )
 
     def _children(self, path: str, depth: int) -> Iterator[Entry]:
         """Yield what is in a directory; below the first one, what fails is told."""

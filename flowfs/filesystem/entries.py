@@ -69,7 +69,7 @@ class Entries(Sources):
     Notes
     -----
     An entry is fsspec's: ``name`` (as asked for), ``type``, ``size`` (bytes or None), and
-    where they apply ``mtime`` and ``created`` (seconds since the epoch), ``kind`` (a word of
+    where they apply ``mtime`` and ``created`` (seconds since the epoch), ``place`` (a word of
     the domain), ``id``, ``state``, ``title``, ``stored`` (the service's name of an upload),
     ``islink`` and ``target``.
     """
@@ -173,7 +173,7 @@ class Entries(Sources):
             "name": node.asked,
             "size": 0 if is_directory else None,
             "type": "directory" if is_directory else "file",
-            "kind": kind.name,
+            "place": kind.name,
         }
         if kind.view or kind.link:
             entry["islink"] = True
@@ -195,7 +195,7 @@ class Entries(Sources):
         return {} if created is None else {"mtime": created, "created": created}
 
     def _file_entry(self, node: Node, record: FileRecord, ask: bool) -> Entry:
-        entry: Entry = {"name": node.asked, "type": "file", "kind": node.kind.name}
+        entry: Entry = {"name": node.asked, "type": "file", "place": node.kind.name}
         source = self._source_of(node, record)
         entry["size"] = self.content.size(source) if ask else self.content.known_size(source)
         entry["id"] = record.id
@@ -357,7 +357,7 @@ class Entries(Sources):
                 "name": join(node.asked, group.name),
                 "size": 0,
                 "type": "directory",
-                "kind": tree.WORKFLOW_GROUP.name,
+                "place": tree.WORKFLOW_GROUP.name,
                 "id": group.id,
                 "islink": True,
                 "target": join("groups", to_name(group.id)),
@@ -375,7 +375,7 @@ class Entries(Sources):
                     "name": f"{node.asked}/{name}",
                     "size": 0,
                     "type": "directory",
-                    "kind": tree.RUN.name,
+                    "place": tree.RUN.name,
                     **self._run_attributes(record),
                 }
 
@@ -391,7 +391,7 @@ class Entries(Sources):
                     "name": join(node.asked, record.name),
                     "size": 0,
                     "type": "directory",
-                    "kind": tree.STATE_RUN.name,
+                    "place": tree.STATE_RUN.name,
                     **self._run_attributes(record),
                     "islink": True,
                     "target": join(self._group_path(node), "runs", record.name),

@@ -57,7 +57,7 @@ def walk(
             raise
         on_error(error)
         return
-    shown = [entry for entry in listing if entry["kind"] not in _VIEWS]
+    shown = [entry for entry in listing if entry["place"] not in _VIEWS]
     directories = [entry for entry in shown if entry["type"] == "directory"]
     files = [entry for entry in shown if entry["type"] != "directory"]
     if topdown:
@@ -115,7 +115,7 @@ def find(
                 continue  # vanished since it was listed
             node, listing = result_of(outcome)
             for entry in listing:
-                if entry["kind"] in _VIEWS:
+                if entry["place"] in _VIEWS:
                     continue
                 if entry["type"] == "directory":
                     following.append(_node(node, entry))

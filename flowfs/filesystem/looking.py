@@ -81,7 +81,7 @@ class Looking(BoundFileSystem):
         -------
         dict
             ``name``, ``size`` (bytes; None for an archive or a table of runs that has not been
-            read), ``type``, and ``mtime`` (seconds), ``kind``, ``id``, ``state``, ``islink``,
+            read), ``type``, and ``mtime`` (seconds), ``place``, ``id``, ``state``, ``islink``,
             ``target`` where they apply.
 
         Raises
@@ -339,7 +339,7 @@ class Looking(BoundFileSystem):
             entry = self.entries.entry(self._resolve(path), ask=False)
         if member not in entry:
             raise NotImplementedError(
-                f"the service tells no time of {self.unstrip_protocol(path)} ({entry['kind']})"
+                f"the service tells no time of {self.unstrip_protocol(path)} ({entry['place']})"
             )
         return datetime.datetime.fromtimestamp(entry[member], datetime.timezone.utc)
 
