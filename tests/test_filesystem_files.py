@@ -80,6 +80,56 @@ def test_a_thread_that_went_nowhere_goes_on_where_others_are(fs: FlowFileSystem,
         assert second(file.readline) == io.BytesIO(_DATA[1010:]).readline()
 
 
+_WAYS: list[Callable[[Any], bytes]] = [
+    lambda file: file.read(30),
+    lambda file: file.read1(30),
+    lambda file: file.readline(),
+    lambda file: next(file),
+    lambda file: file.readlines(1)[0],
+    lambda file: bytes(memoryview(buffer := bytearray(30))[: file.readinto(buffer)]),
+    lambda file: bytes(memoryview(buffer := bytearray(30))[: file.readinto1(buffer)]),
+]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_who_reads_on_after_a_seek_goes_on_behind_what_he_read(
+    fs: FlowFileSystem, path: str, way: Callable[[Any], bytes]
+) -> None:
+    with fs.open(path) as file:
+        assert file.seek(1000) == file.tell() == 1000
+        got = way(file)
+        assert got
+        behind = 1000 + len(got)
+        assert got == _DATA[1000:behind]
+        assert file.tell() == behind
+        assert file.read(10) == _DATA[behind : behind + 10]
+
+
+@pytest.mark.parametrize("way", [*_WAYS, lambda file: file.peek(30)[:30]])
+def test_in_whatever_way_a_thread_reads_it_is_where_it_went(
+    fs: FlowFileSystem, path: str, way: Callable[[Any], bytes]
+) -> None:
+    with fs.open(path) as file, _Two() as (first, second):
+        first(file.seek, 1000)
+        second(file.seek, 900_000)
+        got = first(way, file)
+        assert got
+        assert got == _DATA[1000 : 1000 + len(got)]
+        assert second(file.read, 10) == _DATA[900_000:900_010]
+
+
+def test_a_thread_is_told_where_it_went_and_goes_on_from_there(
+    fs: FlowFileSystem, path: str
+) -> None:
+    with fs.open(path) as file, _Two() as (first, second):
+        first(file.seek, 1000)
+        second(file.seek, 900_000)
+        assert first(file.tell) == 1000
+        assert first(file.seek, 5, io.SEEK_CUR) == 1005
+        assert second(file.read, 10) == _DATA[900_000:900_010]
+        assert first(file.read, 10) == _DATA[1005:1015]
+
+
 def test_many_threads_that_seek_before_each_read_get_what_is_there(
     fs: FlowFileSystem, path: str
 ) -> None:

@@ -224,6 +224,15 @@ def test_columns_have_types_that_their_cells_have(study: Study) -> None:
     assert list(table["some"].isna()) == [False, True, False]
 
 
+def test_halves_of_surrogate_pairs_are_texts_like_others(study: Study) -> None:
+    half = "\ud800"
+    study.run(text=half, **{half: 1})
+    study.run(text="a", **{half: 2})
+    table = study.fs.runs(study.group_id)
+    assert list(table["text"]) == [half, "a"]
+    assert list(table[half]) == [1, 2]
+
+
 def test_an_empty_group_has_a_table_without_rows(study: Study) -> None:
     table = study.fs.runs(study.group_id, results="outputs/a.json")
     assert list(table.columns) == list(RUN_COLUMNS)
@@ -334,6 +343,7 @@ def test_scalars_are_found_in_objects_and_rows(
         ("a.json", b"[1]", "no JSON object, but a list"),
         ("a.json", b"3", "no JSON object, but a single value"),
         ("a.json", b"{", "no JSON"),
+        ("a.json", b'{"a":' * 1200 + b"1" + b"}" * 1200, "recursion"),
         ("a.json", b"\xff", "not UTF-8"),
         ("a.csv", b"a,b\n1,2\n3,4\n", "it has 2 rows"),
         ("a.csv", b"", "it has 0 rows"),

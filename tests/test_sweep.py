@@ -303,6 +303,25 @@ def test_a_ledger_that_is_damaged_is_not_believed(tmp_path: Path, damage: Any) -
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("data", [b'{"names": "a.txt"}', b"a line\nand another one", b"\0" * 9])
+def test_what_is_no_ledger_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "notes"
+    path.write_bytes(data)
+    with pytest.raises(FlowError, match="no ledger"):
+        Ledger(str(path), GROUP)
+    assert path.read_bytes() == data
+
+
+def test_whoever_is_killed_while_he_begins_a_ledger_has_begun_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    Ledger(str(path), GROUP).__exit__(None, None, None)
+    header = path.read_bytes()
+    for size in range(len(header)):
+        path.write_bytes(header[:size])
+        with Ledger(str(path), GROUP):
+            assert path.read_bytes() == header
+
+
 def test_two_at_once_cannot_have_a_ledger(tmp_path: Path) -> None:
     path = str(tmp_path / "a.ledger")
     with Ledger(path, GROUP):

@@ -144,20 +144,68 @@ class ResultFile(io.BufferedReader):
             self._go_where_sought()
             return super().readinto(buffer)
 
+    # Each of those that read must know where to: one that did not would leave a place behind
+    # that has been read already.
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read so many bytes at most, with one request of the buffer's at most."""
+        if not self._sought:
+            return super().read1(size)
+        with self._turn:
+            self._go_where_sought()
+            return super().read1(size)
+
+    def readinto1(self, buffer: Any) -> int:
+        """Read into a buffer, with one request of this one's at most."""
+        if not self._sought:
+            return super().readinto1(buffer)
+        with self._turn:
+            self._go_where_sought()
+            return super().readinto1(buffer)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read a line, or so many bytes of it."""
+        if not self._sought:
+            return super().readline(size)
+        with self._turn:
+            self._go_where_sought()
+            return super().readline(size)
+
+    def peek(self, size: int = 0) -> bytes:
+        """Return what is read next, or the beginning of it, and stay there."""
+        if not self._sought:
+            return super().peek(size)
+        with self._turn:
+            place = self._go_where_sought()
+            data = super().peek(size)
+            if place is not None:
+                self._sought[threading.get_ident()] = place
+            return data
+
+    def tell(self) -> int:
+        """Return where this thread reads next."""
+        with self._turn:
+            place = self._sought.get(threading.get_ident())
+            return super().tell() if place is None else place
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set where this thread reads next, and where all do that go nowhere themselves."""
         with self._turn:
+            before = self._sought.get(threading.get_ident())
+            if whence == os.SEEK_CUR and before is not None:
+                super().seek(before)
             place = super().seek(offset, whence)
             self._sought[threading.get_ident()] = place
             return place
 
-    def _go_where_sought(self) -> None:
+    def _go_where_sought(self) -> int | None:
         place = self._sought.pop(threading.get_ident(), None)
         if place is None:
             # Whoever goes on from where others are reads what they read, and they what it reads.
             self._sought.clear()
         elif super().tell() != place:
             super().seek(place)
+        return place
 
 
 class GeneratedFile(io.BytesIO):

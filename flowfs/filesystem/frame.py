@@ -54,7 +54,9 @@ def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
         column: _column(pandas, column, [row.get(column) for row in rows]) for column in columns
     }
     # A frame of no column would have no rows either; these are always there.
-    return pandas.DataFrame(made, columns=list(columns))
+    frame = pandas.DataFrame(dict(enumerate(made.values())))
+    frame.columns = _texts(pandas.Index, list(made))
+    return frame
 
 
 def _column(pandas: Any, name: str, values: list[Any]) -> Any:
@@ -77,8 +79,15 @@ def _column(pandas: Any, name: str, values: list[Any]) -> Any:
         if all(abs(value) <= 1 << 53 for value in present if isinstance(value, int)):
             kind = "float64"
     elif kinds == {str}:
-        return pandas.Series(values, name=name)  # as this pandas has texts
+        return _texts(pandas.Series, values)  # as this pandas has texts
     return pandas.Series(values, name=name, dtype=kind)
+
+
+def _texts(made: Any, values: list[Any]) -> Any:
+    try:
+        return made(values)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has nothing for
+        return made(values, dtype="object")
 
 
 def _time(value: Any) -> datetime | None:

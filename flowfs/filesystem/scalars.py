@@ -48,7 +48,10 @@ def scalars(data: bytes, path: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _unusable(f"is no JSON object, but {_kind(document)}", path)
     found: dict[str, Any] = {}
-    _flatten(document, "", found)
+    try:
+        _flatten(document, "", found)
+    except RecursionError as error:  # Python reads deeper ones than it can go into
+        raise _unusable(f"has objects in objects, too deep: {error}", path) from None
     return found
 
 

@@ -232,14 +232,14 @@ class Ledger:
         while piece := os.read(self._file, 1 << 20):
             data += piece
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # who wrote the last one was killed in the middle of it
-            _cut(self._file, whole)
-        lines = data[:whole].splitlines()
-        if not lines:
-            self._append(json.dumps(_HEADER))
+        header = json.dumps(_HEADER)
+        if header.encode().startswith(data):  # new, or who began it was killed at once
+            _cut(self._file, 0)
+            self._append(header)
             _sync_directory(self.path)
             return
-        for number, line in enumerate(lines, 1):
+        # What is behind the last line end is half of a line; alone, it is something else.
+        for number, line in enumerate((data[:whole] or data).splitlines(), 1):
             try:
                 record = json.loads(line)
                 if number == 1:
@@ -252,6 +252,8 @@ class Ledger:
                     f"is no ledger of a sweep, or damaged: line {number} ({error}); {_ADVICE}",
                     self.path,
                 ) from None
+        if whole < len(data):  # who wrote the last one was killed in the middle of it
+            _cut(self._file, whole)
 
     def _check_header(self, record: Any) -> None:
         if record.get("flowfs") != "sweep":
