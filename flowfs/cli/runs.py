@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from typing import Any
 
@@ -14,12 +15,15 @@ from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.naming import find_group
 from flowfs.cli.output import (
     in_color,
+    on_terminal,
     print_json,
     say,
     shown_time,
     state_style,
+    stdout,
     style,
     table,
+    width_of,
 )
 from flowfs.errors import printable
 
@@ -71,7 +75,7 @@ def runs(
     if as_json:
         print_json([{name: row.get(name) for name in columns} for row in rows])
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(stdout(), lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_plain(row.get(name)) for name in columns] for row in rows)
     elif rows:
@@ -103,8 +107,40 @@ def _show(rows: list[dict[str, Any]], columns: list[str]) -> None:
             look = state_style(text) if name == "state" else {}
             cells.append((text, style(text, color, **look)))
         lines.append(cells)
-    for one in table(lines, right):
+    kept = _fitting(lines, columns) if on_terminal(sys.stdout) else list(range(len(columns)))
+    shown = [[line[place] for place in kept] for line in lines]
+    for one in table(shown, [kept.index(place) for place in right if place in kept]):
         say(one)
+    if len(kept) < len(columns):
+        left = ", ".join(columns[place] for place in range(len(columns)) if place not in kept)
+        click.echo(
+            f"flowfs: without {printable(left)}: the terminal has no room; "
+            "--csv or --json says all",
+            err=True,
+        )
+
+
+def _fitting(lines: list[list[tuple[str, str]]], columns: list[str]) -> list[int]:
+    """Return the numbers of the columns that a terminal has room for, id and state at least.
+
+    When a run was made, and how long it took, gives way to its arguments and results; what a
+    result repeats of the arguments to what is new; then what is further to the right.
+    """
+    sizes = [max(width_of(line[place][0]) for line in lines) for place in range(len(columns))]
+    kept = list(range(len(columns)))
+    dear = {"created": 3, "duration": 2}
+    order = sorted(
+        (place for place in kept if columns[place] not in ("id", "state")),
+        key=lambda place: (
+            dear.get(columns[place], 1 if columns[place].startswith("result.") else 0),
+            place,
+        ),
+        reverse=True,
+    )
+    width = shutil.get_terminal_size().columns
+    while sum(sizes[place] + 2 for place in kept) - 2 > width and order:
+        kept.remove(order.pop(0))
+    return kept
 
 
 def _is_own(name: str) -> bool:
