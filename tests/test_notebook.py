@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import Rest
+from test_docs import blocks, environment, run
 
-from flowfs.embedded import EmbeddedService
+from flowfs import FlowFileSystem
+from flowfs.embedded import EmbeddedService, sample
 
 for _module in ("ipykernel", "matplotlib", "nbclient", "pandas"):
     pytest.importorskip(_module)
@@ -18,7 +21,8 @@ for _module in ("ipykernel", "matplotlib", "nbclient", "pandas"):
 import nbformat  # noqa: E402
 from study_notebook import executed, told  # noqa: E402
 
-STUDY = Path(__file__).parent.parent / "docs" / "study.ipynb"
+DOCS = Path(__file__).parent.parent / "docs"
+STUDY = DOCS / "study.ipynb"
 
 
 def test_the_study_runs_and_shows_what_it_has_shown(own_service: EmbeddedService) -> None:
@@ -44,3 +48,18 @@ def test_the_study_as_it_is_kept_is_whole_and_of_no_machine() -> None:
     text = json.dumps(outputs)
     assert not re.search(r"/(home|root|tmp|Users)/", text)
     assert len(text) < 200_000
+
+
+@pytest.mark.mount
+def test_the_page_about_notebooks_runs_as_it_stands(
+    own_service: EmbeddedService, tmp_path: Path
+) -> None:
+    fs = FlowFileSystem(own_service.endpoint, own_service.token)
+    group = own_service.groups["analysis"]
+    fs.put(str(sample("analysis")), f"groups/{group}/uploads/days.csv")
+    fs.wait(fs.start_runs(group, [{"data": "days.csv", "window": 3}]))
+    script = "\n".join(blocks((DOCS / "notebooks.md").read_text(), "python"))
+    done = run([sys.executable], script, tmp_path, environment(own_service))
+    assert done.returncode == 0
+    for shown in ("SUCCESS", "days_above", "'days.csv'"):
+        assert shown in done.stdout
