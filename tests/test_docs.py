@@ -160,6 +160,28 @@ def test_many_runs_are_started_waited_for_and_shown_as_their_page_says(
             assert text in done.stdout
 
 
+@pytest.mark.mount
+def test_the_tutorial_runs_as_it_stands(own_service: EmbeddedService, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    script = ["set -eo pipefail"]
+    for language, block in _FENCE.findall(page):
+        if language == "python":
+            script.append(f"cat >> script.py <<'END_OF_PYTHON'\n{block}END_OF_PYTHON")
+        elif language == "bash":
+            script.append(block)
+    script.append(f"'{sys.executable}' script.py")
+    try:
+        done = run(["bash"], "\n".join(script), tmp_path, environment(own_service))
+    finally:
+        if os.path.ismount(tmp_path / "mnt"):
+            subprocess.run(["fusermount3", "-u", "-z", str(tmp_path / "mnt")], check=False)
+    assert done.returncode == 0
+    for shown in ("Harbour,2,23.75,21.5,26.0,2", "days_above", "most days above: 14"):
+        assert shown in done.stdout
+    assert not os.path.ismount(tmp_path / "mnt")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

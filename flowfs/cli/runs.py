@@ -123,19 +123,24 @@ def _show(rows: list[dict[str, Any]], columns: list[str]) -> None:
 def _fitting(lines: list[list[tuple[str, str]]], columns: list[str]) -> list[int]:
     """Return the numbers of the columns that a terminal has room for, id and state at least.
 
-    When a run was made, and how long it took, gives way to its arguments and results; what a
-    result repeats of the arguments to what is new; then what is further to the right.
+    When a run was made, and how long it took, gives way to its arguments and results; then what
+    is the same for all runs; what a result repeats of the arguments; what is further to the right.
     """
-    sizes = [max(width_of(line[place][0]) for line in lines) for place in range(len(columns))]
-    kept = list(range(len(columns)))
-    dear = {"created": 3, "duration": 2}
+    places = range(len(columns))
+    sizes = [max(width_of(line[place][0]) for line in lines) for place in places]
+    telling = [len({line[place][0] for line in lines[1:]}) > 1 for place in places]
+
+    def need(place: int) -> int:
+        if columns[place] in ("created", "duration"):
+            return 0
+        if not telling[place]:
+            return 1
+        return 2 if columns[place].startswith("result.") else 3
+
+    kept = list(places)
     order = sorted(
-        (place for place in kept if columns[place] not in ("id", "state")),
-        key=lambda place: (
-            dear.get(columns[place], 1 if columns[place].startswith("result.") else 0),
-            place,
-        ),
-        reverse=True,
+        (place for place in places if columns[place] not in ("id", "state")),
+        key=lambda place: (need(place), -place),
     )
     width = shutil.get_terminal_size().columns
     while sum(sizes[place] + 2 for place in kept) - 2 > width and order:
