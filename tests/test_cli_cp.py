@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,24 @@ def test_of_a_file_that_breaks_off_nothing_is_left(
     said = flowfs("cat", place, good, "--retries", "1")
     assert said.code == 1
     assert said.bytes.endswith(BINARY)
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(server: StandIn, flowfs: Commanding) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    said = flowfs("cp", result(server), "/dev/full")
+    assert (said.code, said.err) == (1, "flowfs: /dev/full: No space left on device\n")
+
+
+def test_who_could_not_read_what_was_there_cannot_read_what_comes(
+    server: StandIn, flowfs: Commanding, here: Path
+) -> None:
+    (here / "data.bin").write_text("before")
+    (here / "data.bin").chmod(0o600)
+    (here / "link").symlink_to("data.bin")
+    flowfs.out("cp", result(server), "link")
+    assert (here / "data.bin").read_bytes() == BINARY
+    assert stat.S_IMODE((here / "data.bin").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,12 @@ def test_options_that_contradict_each_other_are_refused(
     assert flowfs("login", own.endpoint, *options, stdin="x").exit_code == 2
 
 
+def test_a_question_that_nobody_answers_ends_with_a_word() -> None:
+    done = run("login", "http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Username: \nflowfs: there was no answer\n"
+
+
 def test_nothing_on_stdin_is_no_secret(own: EmbeddedService) -> None:
     assert "no token" in run("login", own.endpoint, "--token-stdin").stderr
     done = run("login", own.endpoint, "-u", own.username, "--password-stdin")

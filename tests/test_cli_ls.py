@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -193,6 +194,9 @@ def test_of_several_places_those_that_are_there_are_listed(
     assert (said.code, said.lines) == (3, [f"{uploads}:", "a.csv"])
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith("flowfs: flow+http://")
+    for command in ("tree", "info"):  # what was asked for tells the form, not what came of it
+        said = flowfs(command, "--json", f"{uploads}/nothing", uploads)
+        assert [entry["path"] for entry in json.loads(said.out)] == [uploads], command
 
 
 def test_a_size_that_cannot_be_told_is_said_and_the_rest_is_listed(

@@ -130,7 +130,7 @@ def test_uploads_and_runs_are_deleted_one_request_each(server: StandIn, flowfs: 
     gone = flowfs.json("rm", "--yes", "-r", f"{group}/uploads/*", f"{group}/runs/{runs[1]}")
     assert [entry["kind"] for entry in gone] == ["upload", "run"]
     assert server.count("DELETE") == 2
-    out = flowfs.out("rm", "-rvy", f"{group}/runs/*", "--state", "ERROR")
+    out = flowfs.out("rm", "-rvy", f"{group}/runs/*", "--state", "error")
     assert sorted(out.split()[1::2]) == sorted(f"{group}/runs/{run}" for run in (runs[0], runs[2]))
     assert list(server.routes.runs) == []
 
@@ -258,6 +258,26 @@ def test_where_there_is_no_viewer_it_says_where_the_file_is(
     assert flowfs("open", place.rpartition("/")[0]).code == 1
 
 
+def test_a_desktop_that_has_nothing_for_a_file_is_no_viewer_and_says_nothing_itself(
+    server: StandIn, flowfs: Commanding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = server.routes.add_file(b"x")
+    place = f"groups/{server.routes.group}/runs/{run}/outputs/results/data.bin"
+    opener = tmp_path / "xdg-open"
+    opener.write_text("#!/bin/sh\necho links: not found >&2\necho no method\nexit 3\n")
+    opener.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("BROWSER", raising=False)
+    said = flowfs("open", place)
+    assert said.code == 1
+    assert said.err.splitlines() == [
+        "flowfs: there is no viewer here; the file is where it is said"
+    ]
+    assert Path(said.lines[0]).read_bytes() == b"x"
+    (told,) = json.loads(flowfs("open", place, "--json").out)
+    assert told["opened"] is False
+
+
 # -- all of them -------------------------------------------------------------------
 
 
@@ -346,6 +366,10 @@ def test_streams_that_are_closed_are_an_error_and_nothing_is_asked(
     script = f"""
         {flowfs} ls {group} >&-; echo $?
         {flowfs} cp - {group}/uploads/x <&-; echo $?
+        {flowfs} start {group} - <&-; echo $?
+        {flowfs} wait - <&-; echo $?
+        {flowfs} login --token-stdin {address.endpoint} <&-; echo $?
+        {flowfs} runs {group} --csv >&-; echo $?
         {flowfs} rm {group}/group.json --yes <&- >&- 2>&-; echo $?
     """
     done = subprocess.run(
@@ -356,10 +380,11 @@ def test_streams_that_are_closed_are_an_error_and_nothing_is_asked(
         timeout=180,
         check=False,
     )
-    assert done.stdout.split() == ["1", "3", "1"]
+    assert done.stdout.split() == ["1", "3", "3", "3", "3", "1", "1"]
     assert done.stderr.splitlines() == [
         "flowfs: standard output: is closed",
-        "flowfs: standard input: is closed",
+        *["flowfs: standard input: is closed"] * 4,
+        "flowfs: standard output: is closed",
     ]
     assert server.routes.uploads == []
 

@@ -126,7 +126,10 @@ def run(arguments: list[str], *, process: bool = False) -> int:
             sys.stdout.flush()
     except click.exceptions.Abort as abort:
         asked = abort.__cause__ or abort.__context__
-        return ending.FAILED if isinstance(asked, EOFError) else ending.INTERRUPTED
+        if not isinstance(asked, EOFError):
+            return ending.INTERRUPTED
+        click.echo("\nflowfs: there was no answer", err=True)  # below the question
+        return ending.FAILED
     except BrokenPipeError:
         return ending.PIPE_CLOSED
     except (click.ClickException, OSError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -16,9 +15,10 @@ from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.cat import bytes_out, copy_to
 from flowfs.cli.ending import Several, tidy_up_at_signals
 from flowfs.cli.naming import Place, expand, find_place, is_remote
-from flowfs.cli.output import print_json, say
+from flowfs.cli.output import print_json, say, stdin
 from flowfs.errors import (
     AlreadyExists,
+    FlowError,
     IsADirectory,
     NotADirectory,
     NotFound,
@@ -338,7 +338,13 @@ def _copy(copy: _Copy, progress: Callback) -> None:
     source, target = copy.source, copy.target
     if not isinstance(target, Place):
         assert isinstance(source, Place)
-        source.fs.get_file(source.path, target, callback=progress)
+        try:
+            source.fs.get_file(source.path, target, callback=progress)
+        except OSError as error:
+            # Who writes to a descriptor is not told of what file.
+            if error.filename is None and not isinstance(error, FlowError):
+                error.filename = target
+            raise
         return
     if isinstance(source, str) and source != "-" and not copy.acts:
         target.fs.put_file(source, target.path, callback=progress)
@@ -359,9 +365,7 @@ def _opened(source: _End) -> Iterator[IO[bytes]]:
         with source.fs.open(source.path) as file:
             yield file
     elif source == "-":
-        if sys.stdin is None:
-            raise failure(NotFound, "is closed", "standard input")
-        yield sys.stdin.buffer
+        yield stdin().buffer
     else:
         with open(source, "rb") as local:
             yield local

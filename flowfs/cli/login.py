@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from urllib.parse import urlsplit
 
 import click
 
 from flowfs.cli.access import debug_option, json_option
-from flowfs.cli.output import print_json, say
+from flowfs.cli.output import print_json, say, stdin
 from flowfs.cli.words import line
 from flowfs.errors import AccessDenied, FlowError, InvalidArguments, NotFound, failure
 from flowfs.filesystem.urls import parse_url
@@ -193,7 +192,7 @@ def _whoami(endpoint: str, credentials: Credentials) -> str:
 
 def secret_from_stdin(what: str) -> str:
     """Read a secret: stdin without the newline at its end."""
-    secret = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    secret = stdin().read().removesuffix("\n").removesuffix("\r")
     if what == "token":
         secret = secret.strip()
     if not secret:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +16,12 @@ from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several, tidy_up_at_signals
 from flowfs.cli.naming import Place, expand
-from flowfs.cli.output import print_json, say
+from flowfs.cli.output import on_terminal, print_json, say
 from flowfs.cli.words import line
 from flowfs.errors import IsADirectory, failure, printable
 
 _KEPT = 7 * 24 * 3600.0  # seconds for which what was opened stays
+_PATIENCE = 5.0  # seconds in which it turns out that there is no viewer
 
 
 @click.command("open", short_help="Open files in the desktop's viewer.")
@@ -91,11 +94,26 @@ def _directory() -> Path:
 
 def _launch(file: Path) -> bool:
     """Tell whether a viewer was found for a file, and started."""
-    browser = os.environ.get("BROWSER")
-    if click.launch(str(file)) == 0:
+    if _xdg_open(file) if sys.platform != "darwin" else click.launch(str(file)) == 0:
         return True
-    if not browser:
+    if not os.environ.get("BROWSER"):
         return False
     import webbrowser
 
     return webbrowser.open(file.as_uri())
+
+
+def _xdg_open(file: Path) -> bool:
+    """Tell whether the desktop has opened a file: it may be there, and have nothing for it."""
+    try:
+        viewer = subprocess.Popen(
+            ["xdg-open", str(file)],
+            stdout=None if on_terminal() else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return False
+    try:
+        return viewer.wait(_PATIENCE) == 0
+    except subprocess.TimeoutExpired:  # it is the viewer now
+        return True

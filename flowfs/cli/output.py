@@ -13,7 +13,7 @@ from typing import IO, Any, TextIO
 
 import click
 
-from flowfs.errors import FlowError, failure, printable
+from flowfs.errors import FlowError, NotFound, failure, printable
 
 __all__ = [
     "columns",
@@ -25,6 +25,7 @@ __all__ = [
     "say",
     "shown_time",
     "state_style",
+    "stdin",
     "stdout",
     "style",
     "table",
@@ -97,6 +98,19 @@ def stdout() -> TextIO:
     if sys.stdout is None:
         raise failure(FlowError, "is closed", "standard output", errno=errno.EBADF)
     return sys.stdout
+
+
+def stdin() -> TextIO:
+    """Return where input comes from.
+
+    Raises
+    ------
+    NotFound
+        If whoever called has closed it.
+    """
+    if sys.stdin is None:
+        raise failure(NotFound, "is closed", "standard input")
+    return sys.stdin
 
 
 def say(text: str = "") -> None:

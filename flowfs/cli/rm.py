@@ -54,6 +54,7 @@ def rm(
     from flowfs.pool import map_all
     from flowfs.service.runs import STATES
 
+    state = state.upper() if state is not None else None
     if state is not None and state not in STATES:
         raise click.UsageError(f"no state {state!r}: there are {', '.join(STATES)}")
     several = Several()

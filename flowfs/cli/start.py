@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from flowfs.cli import completing, ending
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.naming import find_group
-from flowfs.cli.output import print_json, say, style
+from flowfs.cli.output import print_json, say, stdin, style
 from flowfs.cli.tally import Tally, complain
 from flowfs.cli.waited import tell_of_endings, wait_for
 from flowfs.errors import FlowError, InvalidArguments, failure
@@ -126,7 +125,7 @@ def start(
 
 def _read(file: str) -> bytes:
     if file == "-":
-        data = sys.stdin.buffer.read(_LARGEST + 1)
+        data = stdin().buffer.read(_LARGEST + 1)
     else:
         with open(file, "rb") as opened:
             data = opened.read(_LARGEST + 1)

@@ -57,7 +57,7 @@ def tree(
                 else:
                     drawing.print(first=number == 0)
     if as_json:
-        print_json(documents[0] if len(documents) == 1 else documents)
+        print_json(documents[0] if len(documents) == 1 >= len(places) else documents)
     several.end()
 
 

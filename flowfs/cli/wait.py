@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from flowfs.cli import completing, ending
 from flowfs.cli.access import Access, json_option, waiting_options
-from flowfs.cli.output import print_json, say, state_style, style
+from flowfs.cli.output import print_json, say, state_style, stdin, style
 from flowfs.cli.waited import find_runs, tell_of_endings, wait_for
 
 
@@ -38,7 +36,7 @@ def wait(
     given = [
         one
         for name in names
-        for one in (sys.stdin.read().split("\n") if name == "-" else [name])
+        for one in (stdin().read().split("\n") if name == "-" else [name])
         if one.strip()
     ]
     runs = find_runs(access, given)

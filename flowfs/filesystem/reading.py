@@ -316,11 +316,11 @@ class Reading(BoundFileSystem):
             os.makedirs(lpath, exist_ok=True)
             return
         # As few calls into the system as can be: each may cost a turn among threads.
-        kind = _kind_of(lpath)
-        if kind == stat.S_IFLNK:  # it stays one
+        mode = _mode_of(lpath)
+        if stat.S_ISLNK(mode):  # it stays one
             lpath = os.path.realpath(lpath)
-            kind = _kind_of(lpath)
-        if kind not in (0, stat.S_IFREG):
+            mode = _mode_of(lpath)
+        if mode and not stat.S_ISREG(mode):
             with open(lpath, "wb") as file:  # a device or pipe: written to, not replaced
                 self._copy_out(rpath, file.write, callback)
             return
@@ -330,6 +330,9 @@ class Reading(BoundFileSystem):
         try:
             file_descriptor = _created(partial)
             try:
+                if mode:  # who could not read what was there cannot read what comes
+                    with contextlib.suppress(OSError):
+                        os.fchmod(file_descriptor, mode & 0o777)
                 self._copy_out(rpath, lambda data: _write(file_descriptor, data), callback)
             finally:
                 os.close(file_descriptor)
@@ -356,10 +359,10 @@ class Reading(BoundFileSystem):
                 got = raw.readinto(buffer)
 
 
-def _kind_of(path: str) -> int:
+def _mode_of(path: str) -> int:
     """Return what is there in this machine's files, as stat tells it; 0: nothing."""
     try:
-        return stat.S_IFMT(os.lstat(path).st_mode)
+        return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
 
