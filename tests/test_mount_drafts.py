@@ -20,7 +20,10 @@ from flowfs.fuse import resting
 from flowfs.fuse.attributes import Attributes
 from flowfs.fuse.drafting import DraftHandle
 from flowfs.fuse.drafts import Drafts
+from flowfs.fuse.handles import Handles
+from flowfs.fuse.opening import Opening
 from flowfs.fuse.operations import Operations
+from flowfs.service.interruption import Batch, Stopped
 from flowfs.tree import Node
 
 LONG = 60.0  # seconds; nothing here takes so long unless it hangs
@@ -367,6 +370,69 @@ def test_who_is_open_under_a_name_that_is_not_there_is_not_renamed(
         drafts.rename(at("a"), at("b"))
 
 
+# -- who gives up --------------------------------------------------------------------
+
+
+def test_who_gives_up_while_he_opens_a_file_has_not_opened_it(
+    server: StandIn, fs: FlowFileSystem, drafts: Drafts, at: Place
+) -> None:
+    came, go_on = held_up(server, "POST", "/uploads/.*")
+    opening, batch = Opening(fs, Handles(), drafts), Batch()
+
+    def add_to_it() -> None:
+        with batch:
+            opening.to_write(at("a"), os.O_WRONLY | os.O_APPEND, 0)
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(write, drafts, at("a"), b"whole")
+        try:
+            assert came.wait(LONG)
+            adding = pool.submit(add_to_it)
+            batch.stop()
+            with pytest.raises(Stopped):
+                adding.result(LONG)
+        finally:
+            go_on.set()
+        writing.result(LONG)
+    # Nobody has it open any more: it is what the service has, whoever replaces it there.
+    assert drafts.peek(at("a").path) is None
+
+
+def test_a_rename_that_cannot_look_at_its_target_leaves_nothing_open(
+    server: StandIn, drafts: Drafts, at: Place
+) -> None:
+    server.routes.add_upload(b"1", "a", server.routes.group)
+    written = drafts.open(at("b"), new=True)
+    written.write(b"2", 0)
+    assert drafts.join(at("b").path, writes=False) is written
+    drafts.close(written)
+    a, b = at("a"), at("b")
+    server.on("GET", "/uploads/[^/]*/files", Reply(500), None)
+    with pytest.raises(BadReply):
+        drafts.rename(a, b)
+    assert drafts.peek(a.path) is None
+    drafts.close(written, writes=False)
+
+
+def test_a_rename_whose_target_cannot_be_sent_leaves_nothing_open(
+    server: StandIn, fs: FlowFileSystem, drafts: Drafts, at: Place
+) -> None:
+    server.on("POST", "/uploads/.*", Reply(hang="before"), None)
+    left = drafts.open(at("b"), new=True)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(drafts.close, left)
+        wait_until(lambda: server.count("POST", "/uploads/.*") == 1, LONG, "the upload")
+        fs.catalog.service.session.interrupt()
+        with pytest.raises(FlowError):
+            closing.result(LONG)
+    write(drafts, at("a"), b"1")
+    server.on("POST", "/uploads/.*", Reply(500), Reply(500), None)
+    with pytest.raises(BadReply):
+        drafts.rename(at("a"), at("b"))
+    assert server.count("POST", "/uploads/.*") == 4
+    assert drafts.peek(at("a").path) is None
+
+
 # -- the end of the mount ------------------------------------------------------------
 
 
@@ -416,6 +482,31 @@ def test_what_was_interrupted_is_sent_at_the_end(
             closing.result(LONG)
     drafts.settle_all(LONG)
     assert stored(server) == {"a": b""}
+
+
+def test_at_the_end_what_is_being_sent_is_waited_for(
+    server: StandIn, drafts: Drafts, at: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As where who closed it has been killed, and nobody has closed it since.
+    caplog.set_level("INFO", "flowfs.mount")
+    came, go_on = held_up(server, "POST", "/uploads/.*")
+    draft = drafts.open(at("a"), new=True)
+    draft.write(b"whole", 0)
+
+    def let_go() -> None:
+        wait_until(lambda: "not sent yet" in caplog.text or go_on.is_set(), LONG, "the end")
+        go_on.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        flushing = pool.submit(draft.flush)
+        assert came.wait(LONG)
+        pool.submit(let_go)
+        drafts.settle_all(LONG)
+        sent = stored(server)
+        go_on.set()
+        flushing.result(LONG)
+    assert sent == {"a": b"whole"}
+    assert server.count("POST", "/uploads/.*") == 1
 
 
 def test_what_has_gone_is_not_there_to_be_renamed_whatever_it_was(

@@ -14,6 +14,8 @@ from support import PATIENCE, wait_until
 from flowfs.errors import FlowError, UnclearStart
 from flowfs.pool import map_all
 from flowfs.service import Credentials, FlowService, Session, waits
+from flowfs.service.connections import _WatchedHTTPConnection as WatchedHTTPConnection
+from flowfs.service.deadline import current_watch
 from flowfs.service.flights import Flights
 from flowfs.service.interruption import Stopped
 
@@ -209,6 +211,41 @@ def test_what_is_done_apart_gives_what_it_returns_or_raises(callers: Callers) ->
     assert callers.ask(1, lambda: waits.apart(lambda: "it")).result(PATIENCE) == "it"
     with pytest.raises(FlowError, match="so"):
         callers.ask(1, lambda: waits.apart(fail)).result(PATIENCE)
+
+
+def test_what_failed_apart_is_told_to_who_is_about_to_leave(
+    callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left_too_late(step: Callable[[float], object], seconds: float = 0.0) -> bool:
+        assert step(PATIENCE)
+        raise Stopped
+
+    def fail() -> None:
+        raise FlowError("so")
+
+    monkeypatch.setattr(waits, "wait", left_too_late)
+    with pytest.raises(FlowError, match="so"):
+        callers.ask(1, lambda: waits.apart(fail)).result(PATIENCE)
+
+
+def test_a_start_whose_caller_leaves_before_it_is_sent_is_not_unclear(
+    callers: Callers, server: StandIn, flow: FlowService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow.runs.list_runs("group-1")  # there is a connection, which the start takes
+    send = WatchedHTTPConnection.send
+
+    def leave_first(connection: Any, data: Any) -> None:
+        watch = current_watch()
+        assert watch is not None
+        callers.left.add(1)
+        wait_until(lambda: watch.ended, PATIENCE, "the end of it")
+        send(connection, data)
+
+    monkeypatch.setattr(WatchedHTTPConnection, "send", leave_first)
+    with pytest.raises(Stopped) as caught:
+        callers.ask(1, lambda: flow.runs.start_run("group-1", [])).result(PATIENCE)
+    assert not caught.value.unclear
+    assert server.count("POST") == 0
 
 
 def test_a_start_whose_caller_has_left_is_unclear_and_was_sent_once(

@@ -57,6 +57,8 @@ class Draft:
         How many of them may write.
     closing : int
         How many of those that wrote are being closed, and send what is not sent yet.
+    sending : bool
+        Whether it is being sent.
     lock : Turn
         Held while it is looked at, changed or sent.
     """
@@ -74,6 +76,7 @@ class Draft:
         self.size: int | None = None
         self.mtime = time.time()
         self.users = self.writers = self.closing = 0
+        self.sending = False
         self.lock = Turn()
         self._fs = fs
         self._stored = stored
@@ -273,10 +276,18 @@ class Draft:
         self._note(record)
 
     def _send(self) -> None:
+        if self._discarded:
+            self._changed = self._emptied = False
+            return
+        self.sending = True
+        try:
+            self._upload()
+        finally:
+            self.sending = False
+
+    def _upload(self) -> None:
         before = self._changed, self._emptied
         self._changed = self._emptied = False
-        if self._discarded:
-            return
         fs, node = self._fs, self.node
         try:
             with self._in_room():

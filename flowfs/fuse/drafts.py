@@ -252,9 +252,13 @@ class Drafts:
         FlowError
             As the service says: nothing is lost.
         """
-        draft, target = self.open(old), self.join(new.path)
-        both = sorted({d.node.path: d for d in (draft, target) if d is not None}.items())
-        try:
+        with ExitStack() as opened:
+            draft = self.open(old)
+            opened.callback(self.close, draft)
+            target = self.join(new.path)
+            if target is not None:
+                opened.callback(self.close, target)
+            both = sorted({d.node.path: d for d in (draft, target) if d is not None}.items())
             with ExitStack() as locks:
                 for _, one in both:
                     locks.enter_context(one.lock)
@@ -271,10 +275,6 @@ class Drafts:
                 if target is not None:
                     target.discard()
             self._resting.drop(new.path)
-        finally:
-            if target is not None:
-                self.close(target)
-            self.close(draft)
 
     def _lead(self, old: str, new: str) -> None:
         """Have who follows a file follow it elsewhere; without a name, it goes on with what it has.
@@ -296,7 +296,8 @@ class Drafts:
             For how long it is tried.
         """
         with self._lock:
-            left = [draft for draft in self._drafts.values() if draft.unsent]
+            # Asked once more: what was being sent may have been given up meanwhile.
+            left = [d for d in self._drafts.values() if d.unsent or d.sending or d.unsent]
         if not left:
             return
         logger.info("sending %d uploads that are not sent yet", len(left))

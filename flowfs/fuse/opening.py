@@ -144,7 +144,11 @@ class Opening:
                 draft = self._drafts.open(node)
             elif not flags & os.O_TRUNC:
                 # Who wrote it has it open still: the kernel tells of a close a moment later.
-                draft.renew()
+                try:
+                    draft.renew()
+                except BaseException:
+                    self._drafts.close(draft)
+                    raise
             return self._draft_handle(draft, flags)
         try:
             self._fs.entries.check(node)

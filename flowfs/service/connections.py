@@ -133,19 +133,18 @@ class _Watched:
         # longer, and begins anew.
         if self.sock is None and current_watch() is not None:
             self.connect()  # type: ignore[attr-defined] # what comes behind it is sent
-        if self.sock is not None and (watch := self._attach()) is not None:
+        if self.sock is not None and (watch := self._attach(sends=True)) is not None:
             self.sock.settimeout(watch.patience)
-            watch.sent = True
         super().send(data)  # type: ignore[misc]
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         self._attach()
         return super().getresponse(*args, **kwargs)  # type: ignore[misc]
 
-    def _attach(self) -> Watch | None:
+    def _attach(self, *, sends: bool = False) -> Watch | None:
         watch = current_watch()
         if watch is not None:
-            watch.attach(self.sock)
+            watch.attach(self.sock, sends=sends)
         self.watch = watch
         return watch
 

@@ -137,13 +137,18 @@ class Watch:
             self._released = True
             self._socket = None
 
-    def attach(self, sock: socket.socket | None) -> None:
-        """Name the socket to shut down when time is up; None: there is none any more."""
+    def attach(self, sock: socket.socket | None, *, sends: bool = False) -> None:
+        """Name the socket to shut down when time is up; None: there is none any more.
+
+        With `sends`, something is about to be sent over it.
+        """
         with self._lock:
             if not self._released:
                 self._socket = sock
             if self.ended:
                 self._shut()
+            elif sends:  # what is shut down takes nothing any more
+                self.sent = True
 
     def begin_connecting(self, sock: socket.socket, address: Any) -> int:
         """Begin to connect a socket that does not block, unless it has been ended.

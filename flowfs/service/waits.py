@@ -132,7 +132,8 @@ def interruptible(after: float = 0.0) -> Iterator[Batch | None]:
         What is stopped when he leaves; None where there is nobody who could. After the block
         nobody stops it any more.
     """
-    caller = 0 if _served.caller is None else _served.caller()
+    asked = _served.caller
+    caller = 0 if asked is None else asked()
     current = Batch.current()
     if not caller or current in _served:
         yield current if caller else None
@@ -255,5 +256,6 @@ def apart(work: Callable[[], R]) -> R:
             wait(done.wait)
         except Stopped:
             left.set()
-            raise
+            if not outcome.done():  # else it may be that nobody has been told of it
+                raise
     return outcome.result()
