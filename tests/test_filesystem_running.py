@@ -318,6 +318,20 @@ def test_handles_that_have_ended_are_waited_for_like_others(several: Several) ->
     assert (told.size, told.value) == (2, 2)
 
 
+def test_a_change_meanwhile_leaves_no_handle_as_it_was(several: Several) -> None:
+    *handles, another = several.fs.start_runs(several.group, several.arguments(3))
+
+    def ends_and_changes() -> None:
+        for handle in handles:
+            several.end(handle["id"])
+        # What was asked for before a change is not kept after it.
+        several.fs.cancel_run(another["id"])
+
+    several.when_listed(ends_and_changes)
+    ended = several.fs.wait(handles, poll=SOON)
+    assert [handle["state"] for handle in ended] == ["SUCCESS", "SUCCESS"]
+
+
 def test_when_the_time_is_up_it_says_which_are_active(several: Several) -> None:
     runs = several.active(3)
     several.end(runs[1])

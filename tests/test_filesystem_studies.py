@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standin import Reply, StandIn
+from standin import Asked, Reply, StandIn
 from world import World
 
 from flowfs import FlowFileSystem, InvalidArguments, NotFound
@@ -156,6 +156,27 @@ def test_only_handles_of_runs_in_the_state_are_asked_for(study: Study) -> None:
         study.fs.runs(study.group_id, state="success")
 
 
+def test_a_run_that_ends_while_others_are_canceled_is_in_the_table(study: Study) -> None:
+    run_id, *others = (study.run("RUNNING") for _ in range(3))
+    study.fs.cat(f"{study.group}/runs/{run_id}/handle.json")
+
+    def cancels(asked: Asked) -> Reply:
+        reply = study.server.own(asked)
+        # What was asked for before a change is not kept after it.
+        study.fs.cancel_run(others.pop())
+        return reply
+
+    def ends(asked: Asked) -> Reply:
+        with study.server.lock:
+            study.server.routes.runs[run_id].update(state="SUCCESS")
+        return cancels(asked)
+
+    study.server.on("GET", "/groups/[^/]+", cancels, None)
+    study.server.on("GET", "/groups/[^/]+/runs", ends, None)
+    rows, _ = study.fs.run_rows(study.group, state="SUCCESS")
+    assert [(row["id"], row["state"]) for row in rows] == [(run_id, "SUCCESS")]
+
+
 def test_a_failure_is_an_error_and_never_a_part_of_the_table(study: Study) -> None:
     run_ids = [study.run() for _ in range(3)]
     study.server.on("GET", f"/runs/{run_ids[1]}", Reply(500, {"message": "broken"}))
@@ -238,6 +259,15 @@ def test_an_empty_group_has_a_table_without_rows(study: Study) -> None:
     assert list(table.columns) == list(RUN_COLUMNS)
     assert len(table) == 0
     assert str(table["created"].dtype) == "datetime64[us, UTC]"
+
+
+def test_times_far_away_are_told(study: Study) -> None:
+    far = ["0001-01-01T00:00:00", "9999-12-31T23:59:59"]
+    for time in far:
+        run_id = study.run()
+        study.server.routes.runs[run_id].update(createdAt=time)
+    table = study.fs.runs(study.group_id)
+    assert [time.year for time in table["created"]] == [1, 9999]
 
 
 def test_what_has_not_happened_yet_is_missing(study: Study) -> None:

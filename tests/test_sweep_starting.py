@@ -17,7 +17,7 @@ from standin import Asked, Reply, StandIn
 from support import ctrl_c, wait_until
 from world import World
 
-from flowfs import FlowFileSystem, InvalidArguments
+from flowfs import AccessDenied, FlowFileSystem, InvalidArguments
 from flowfs.embedded import EmbeddedService
 from flowfs.filesystem.waiting import Patience
 from flowfs.sweep import Ledger, Outcome, read_sweep, start_sweep
@@ -438,3 +438,14 @@ def test_ctrl_c_ends_it_and_the_next_one_goes_on(sweeping: Sweeping) -> None:
     assert outcome.whole
     assert sweeping.all_once()
     assert sweeping.server.count("POST") == ROWS
+
+
+def test_what_was_started_is_told_where_waiting_for_it_fails(sweeping: Sweeping) -> None:
+    sweeping.server.on("GET", "/groups/.*/runs", Reply(403))
+    sweeping.server.on("GET", "/runs/.*", Reply(403))
+    sweep = read_sweep(sweeping.text(), "sweep.jsonl")
+    outcome = start_sweep(sweeping.fs(), sweeping.group, sweep, None, max_active=1, patience=SOON)
+    assert list(outcome.started) == [0]
+    assert outcome.unsent == [1, 2, 3]
+    assert isinstance(outcome.broken, AccessDenied)
+    assert not outcome.whole

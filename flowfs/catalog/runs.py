@@ -94,6 +94,11 @@ class RunCatalog:
             What :attr:`drops` was when it was asked for.
         """
         records = Listing(runs)
+        handles = self._handles.items()
+        for run_id, handle in handles:  # what has ended has, whatever was changed meanwhile
+            listed_now = records.get(run_id)
+            if listed_now is not None and not listed_now.active and not _has_ended(handle):
+                self._handles.drop(run_id)
         if since != self._listings.drops:
             return records  # asked for before a change of our own: nothing to go by
         before = self._listings.peek(group_id, any_age=True)
@@ -105,10 +110,11 @@ class RunCatalog:
             for run_id in self._seen:
                 if run_id in records:
                     self._seen[run_id] = now
-        for run_id, handle in self._handles.items():
+        for run_id, handle in handles:
             listed_now = records.get(run_id)
             if (
                 listed_now is not None
+                and listed_now.active
                 and not _has_ended(handle)
                 and handle.get("state") != listed_now.state
             ):

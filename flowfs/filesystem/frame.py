@@ -61,9 +61,10 @@ def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
 
 def _column(pandas: Any, name: str, values: list[Any]) -> Any:
     if name in _TIMES:
-        return pandas.Series(
-            pandas.to_datetime([_time(value) for value in values], utc=True), name=name
-        ).astype("datetime64[us, UTC]")
+        # As microseconds at once: older ones of pandas would go by way of nanoseconds, of which
+        # there are none after 2262.
+        times = [_time(value) for value in values]
+        return pandas.Series(times, name=name, dtype="datetime64[us]").dt.tz_localize("UTC")
     if name == "duration":
         return pandas.Series(values, name=name, dtype="float64")
     present = [value for value in values if value is not None]
@@ -94,7 +95,7 @@ def _time(value: Any) -> datetime | None:
     seconds = timestamp(value)
     if seconds is None:
         return None
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc)
+    try:  # of UTC, and without its zone, which is put to all of them at once
+        return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None)
     except (OverflowError, ValueError, OSError):
         return None

@@ -233,8 +233,14 @@ class Running(Studies):
         self, watched: list[Watched], told: Mapping[str, RunRecord | None]
     ) -> list[dict[str, Any]]:
         def handle_of(one: Watched) -> dict[str, Any] | None:
+            if (record := told[one[1]]) is None:
+                return None
             try:
-                return None if told[one[1]] is None else self.catalog.run(*one)
+                handle = self.catalog.run(*one)
+                if RunRecord.of(handle).active and not record.active:
+                    # Somebody else had asked for it before it ended.
+                    handle = self.catalog.run(*one, refresh=True)
+                return handle
             except NotFound:
                 return None
 

@@ -41,7 +41,8 @@ class Outcome:
     unsent : list of int
         Rows that were not sent, since something went wrong before.
     broken : Exception or None
-        What went wrong here, such as a full disk under the ledger.
+        What went wrong here, such as a full disk under the ledger, or while runs were waited
+        for that others might be started.
     """
 
     before: dict[int, str] = field(default_factory=dict)
@@ -153,7 +154,12 @@ def start_sweep(
         room = len(left)
         if max_active is not None:
             watched = [(group_id, run_id) for run_id in active]
-            now = fs.await_runs(watched, patience or Patience(), enough=max_active - 1)
+            try:
+                now = fs.await_runs(watched, patience or Patience(), enough=max_active - 1)
+            except FlowError as error:  # what was started is told all the same
+                outcome.broken = error
+                outcome.unsent += left
+                break
             active = [run_id for run_id, record in now.items() if record and record.active]
             room = max_active - len(active)
         batch, left = left[:room], left[room:]
