@@ -231,7 +231,7 @@ def test_the_table_of_runs_is_whole(settled: Run) -> None:
     for command in ("cat runs.jsonl", "tar cf - runs.jsonl | tar xfO -"):
         (row,) = map(json.loads, out(command, settled.group).splitlines())
         assert row["id"] == settled.id
-        assert row["arguments"] == {"names": "names.txt"}
+        assert row["names"] == "names.txt"
     assert int(out("wc -c < runs.jsonl", settled.group)) == len(
         out("cat runs.jsonl", settled.group).encode()
     )
