@@ -137,6 +137,30 @@ def test_again_starts_all_anew(server: StandIn, flowfs: Commanding, sweep: str) 
     assert flowfs("start", "hello", "-", "--again", stdin=b"{}").code == 2
 
 
+def test_a_dry_run_of_starting_anew_is_of_all_and_forgets_nothing(
+    server: StandIn, flowfs: Commanding, sweep: str
+) -> None:
+    first = flowfs("start", "hello", sweep).lines
+    assert flowfs.out("start", "hello", sweep, "--again", "--dry-run") == (
+        "3 of 3 would be started\n"
+    )
+    assert flowfs("start", "hello", sweep).lines == first
+
+
+def test_whoever_starts_anew_is_told_to_go_on_without_again(
+    server: StandIn, flowfs: Commanding, sweep: str
+) -> None:
+    def lost(asked: Asked) -> Reply | None:
+        return Reply(reset=True) if b"Hi 1" in asked.body else None
+
+    server.on("POST", "/groups/.*", lost)
+    said = flowfs("start", "hello", sweep, "--again", "--jobs", "1")
+    assert said.code == 1
+    assert "the same command without --again looks again" in said.err
+    said = flowfs("start", "hello", sweep, "--jobs", "1")
+    assert "the same command looks again" in said.err
+
+
 def test_a_link_to_a_sweep_is_the_same_sweep(
     server: StandIn, flowfs: Commanding, sweep: str, tmp_path: Path
 ) -> None:

@@ -107,13 +107,15 @@ def start(
         with kept:
             if again and not dry_run:
                 kept.again()
+            # As if nothing had been started; without --dry-run that is so now.
+            known = None if again and dry_run else kept
             outcome = _started(
-                start_sweep, fs, group_id, sweep, kept, jobs, max_active, dry_run, quiet
+                start_sweep, fs, group_id, sweep, known, jobs, max_active, dry_run, quiet, again
             )
     if sweep.single and not dry_run and not outcome.whole:
         for refusal in outcome.refused.values():
             raise refusal
-    states = _end(fs, group_id, sweep, outcome, wait, quiet, dry_run)
+    states = _end(fs, group_id, sweep, outcome, wait, quiet, dry_run, again)
     _show(group_id, path, sweep, outcome, states, dry_run, as_json)
     if outcome.broken is not None:
         raise outcome.broken
@@ -144,6 +146,7 @@ def _started(
     max_active: int | None,
     dry_run: bool,
     quiet: bool,
+    again: bool = False,
 ) -> Outcome:
     """Start what is left, and show how far that has come."""
     with Tally("started", len(sweep.rows), quiet=quiet or dry_run) as tally:
@@ -174,7 +177,7 @@ def _started(
             if ledger is None:
                 complain([f"started: {run_id}" for run_id in said])
             else:
-                complain([f"{len(said)} were started now; the same command goes on from there"])
+                complain([f"{len(said)} were started now; {_same(again)} goes on from there"])
             raise
         for _ in outcome.before:
             tally.one()
@@ -189,6 +192,7 @@ def _end(
     wait: bool,
     quiet: bool,
     dry_run: bool,
+    again: bool,
 ) -> dict[str, str] | None:
     """Say what went wrong; wait for what was started, if that is wanted, and return the states."""
     names = [row.name for row in sweep.rows]
@@ -203,7 +207,7 @@ def _end(
             [
                 f"{names[n]} may have been started: its reply never came, and no run of it is "
                 "listed yet; "
-                + ("look at the group's runs" if sweep.single else "the same command looks again")
+                + ("look at the group's runs" if sweep.single else f"{_same(again)} looks again")
                 for n in outcome.unclear
             ]
         )
@@ -217,6 +221,11 @@ def _end(
     states = wait_for(runs, Patience(), quiet=quiet)
     tell_of_endings(runs, states, {run_id: names[n] for n, run_id in outcome.runs.items()})
     return states
+
+
+def _same(again: bool) -> str:
+    """Say what goes on with a sweep; --again would forget once more what has been started."""
+    return "the same command without --again" if again else "the same command"
 
 
 def _show(
