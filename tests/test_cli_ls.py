@@ -182,6 +182,16 @@ def test_a_tree_costs_a_request_for_what_it_enters(server: StandIn, flowfs: Comm
     assert asked(server)[1:] == [f"GET /groups/{group}", f"GET /runs/{run}"]
 
 
+def test_sizes_for_people_may_be_asked_for_as_of_ls_and_h_alone_is_help(
+    server: StandIn, flowfs: Commanding
+) -> None:
+    server.routes.add_upload(b"x" * 2000, "a.csv", server.routes.group)
+    uploads = f"groups/{server.routes.group}/uploads"
+    assert flowfs.out("ls", "-lh", uploads) == flowfs.out("ls", "-l", uploads)
+    assert "2.0K" in flowfs.out("ls", "-lh", uploads)
+    assert flowfs.out("ls", "-h") == flowfs.out("ls", "--help")
+
+
 # -- what goes wrong -------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 
 
-@click.command(short_help="List places.")
+@click.command(short_help="List places.", context_settings={"help_option_names": ["--help"]})
 @click.argument("places", metavar="[PLACE]...", nargs=-1, shell_complete=completing.places)
 @click.option("-l", "--long", is_flag=True, help="Mode, size, time and state of each.")
 @click.option("-a", "--all", "hidden", is_flag=True, help="What is not listed otherwise, too.")
@@ -44,9 +44,10 @@ Entry = dict[str, Any]
 @click.option("-F", "--classify", is_flag=True, help="A / behind directories, an @ behind links.")
 @click.option("-B", "--bytes", "exact", is_flag=True, help="Sizes in bytes, not as 1.2K.")
 @click.option("--no-sizes", is_flag=True, help="With -l: ask for no sizes.")
+@click.option("-h", "human", is_flag=True, hidden=True)
 @json_option
 @service_options
-def ls(access: Access, places: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def ls(access: Access, places: tuple[str, ...], human: bool, as_json: bool, **options: Any) -> None:
     """List each PLACE: what is in a directory, or a file itself.
 
     \b
@@ -58,6 +59,11 @@ def ls(access: Access, places: tuple[str, ...], as_json: bool, **options: Any) -
     Runs come in the order in which they were made. One request for each directory; with -l
     one more for each result and upload whose size is not known, unless --no-sizes is given.
     """
+    if human and not options["long"]:
+        # With -l, where people are used to it, it asks for what they get anyway.
+        ctx = click.get_current_context()
+        click.echo(ctx.get_help())
+        ctx.exit()
     listing = Listing(access, **options)
     several = Several()
     entries: list[Entry] = []
