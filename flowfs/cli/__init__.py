@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -147,7 +148,21 @@ def main() -> None:
     code = run(sys.argv[1:], process=True)
     if code in (ending.INTERRUPTED, ending.PIPE_CLOSED):
         _end_with_python(code - 128)
+    _drop_what_cannot_be_written()
     sys.exit(code)
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Have Python not try once more what has failed, which it would tell in its own words."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def _end_with_python(number: int) -> None:
