@@ -94,8 +94,6 @@ class Resting:
             timer.daemon = True
             try:
                 timer.start()
-            except (
-                RuntimeError
-            ):  # there are too many threads: the next that is kept tries again
+            except RuntimeError:  # there are too many threads: the next that is kept tries again
                 return
             self._timer = timer
