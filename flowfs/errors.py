@@ -85,61 +85,61 @@ class FlowError(OSError):
 class AccessDenied(FlowError, PermissionError):
     """The service wants a (better) token: 401 or 403."""
 
-    default_errno = _errno.EACCES
+    default_errno: int = _errno.EACCES
 
 
 class NotFound(FlowError, FileNotFoundError):
     """The service or the tree has nothing of that name."""
 
-    default_errno = _errno.ENOENT
+    default_errno: int = _errno.ENOENT
 
 
 class InvalidRunState(FlowError):
     """The run's state forbids it: deleting an active run, canceling an ended one."""
 
-    default_errno = _errno.EBUSY
+    default_errno: int = _errno.EBUSY
 
 
 class InvalidArguments(FlowError, ValueError):
     """A run's arguments (or another request's values) are not acceptable."""
 
-    default_errno = _errno.EINVAL
+    default_errno: int = _errno.EINVAL
 
 
 class TooLarge(FlowError):
     """The service refuses a body of that size: 413."""
 
-    default_errno = _errno.EFBIG
+    default_errno: int = _errno.EFBIG
 
 
 class ServiceBusy(FlowError):
     """The service asks to come back later, after all retries allowed: 429 or 503."""
 
-    default_errno = _errno.EAGAIN
+    default_errno: int = _errno.EAGAIN
 
 
 class NoSpace(FlowError):
     """The service has no room left: 507."""
 
-    default_errno = _errno.ENOSPC
+    default_errno: int = _errno.ENOSPC
 
 
 class BadReply(FlowError):
     """The service failed (5xx), or its reply was broken, short or made no sense (other 4xx)."""
 
-    default_errno = _errno.EIO
+    default_errno: int = _errno.EIO
 
 
 class DeadlineExceeded(FlowError, TimeoutError):
     """No answer within the time allowed."""
 
-    default_errno = _errno.ETIMEDOUT
+    default_errno: int = _errno.ETIMEDOUT
 
 
 class ConnectionFailed(FlowError, ConnectionError):
     """The service cannot be reached: refused, no route, name unknown."""
 
-    default_errno = _errno.ECONNREFUSED
+    default_errno: int = _errno.ECONNREFUSED
 
 
 class UnclearStart(FlowError):
@@ -208,37 +208,37 @@ class RunsGone(NotFound):
 class NotPermitted(FlowError, PermissionError):
     """The tree allows no such change there, whoever asks."""
 
-    default_errno = _errno.EPERM
+    default_errno: int = _errno.EPERM
 
 
 class ReadOnly(FlowError):
     """Opened read-only: every change is refused."""
 
-    default_errno = _errno.EROFS
+    default_errno: int = _errno.EROFS
 
 
 class AlreadyExists(FlowError, FileExistsError):
     """Something of that name is there already."""
 
-    default_errno = _errno.EEXIST
+    default_errno: int = _errno.EEXIST
 
 
 class IsADirectory(FlowError, IsADirectoryError):
     """A directory where a file is needed."""
 
-    default_errno = _errno.EISDIR
+    default_errno: int = _errno.EISDIR
 
 
 class NotADirectory(FlowError, NotADirectoryError):
     """A file where a directory is needed."""
 
-    default_errno = _errno.ENOTDIR
+    default_errno: int = _errno.ENOTDIR
 
 
 class DirectoryNotEmpty(FlowError):
     """The directory still has entries; remove it recursively if that is meant."""
 
-    default_errno = _errno.ENOTEMPTY
+    default_errno: int = _errno.ENOTEMPTY
 
 
 E = TypeVar("E", bound=FlowError)

@@ -52,7 +52,7 @@ class Cache(Generic[K, V]):
         self._fetching: Flights[K, V] = Flights()
         self._asked: dict[K, object] = {}  # what is being fetched, and is to be kept
         self._drops = 0
-        self.usage = Usage()
+        self.usage: Usage = Usage()
 
     def peek(self, key: K, *, any_age: bool = False) -> V | None:
         """Return the value kept for a key if it is still good (or of any age); never fetch."""

@@ -76,7 +76,7 @@ class Listing(Mapping[str, RunRecord]):
         self._rows = {row[0]: row for row in cast("list[Row]", runs)}
         states = {row[1] for row in self._rows.values()}
         ended = states.issubset(ENDED_STATES)
-        self.active = (
+        self.active: list[str] = (
             [] if ended else [i for i, row in self._rows.items() if row[1] not in ENDED_STATES]
         )
 

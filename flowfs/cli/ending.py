@@ -97,7 +97,7 @@ class Several:
     """
 
     def __init__(self) -> None:
-        self.code = 0
+        self.code: int = 0
         self._debug = wants_tracebacks(click.get_current_context(silent=True))
 
     @contextlib.contextmanager

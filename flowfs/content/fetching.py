@@ -43,7 +43,7 @@ class Fetching:
 
     def __init__(self, store: Store, source: Source, size: int) -> None:
         self.size = size
-        self.from_the_front = False
+        self.from_the_front: bool = False
         self._store = store
         self._source = source
 
@@ -109,16 +109,18 @@ class Fetch:
     def __init__(
         self, fetching: Fetching, start: int, until: int, body: Body | None = None
     ) -> None:
-        self.at = self.target = start
-        self.until = until
-        self.busy = False
-        self.used = 0.0
+        self.at: int = start
+        self.target: int = start
+        self.until: int = until
+        self.busy: bool = False
+        self.used: float = 0.0
         self.error: FlowError | None = None
         self._fetching = fetching
         self._body = body
-        self.since = start
-        self.led = self.stopped = False
-        self.wake = threading.Event()
+        self.since: int = start
+        self.led: bool = False
+        self.stopped: bool = False
+        self.wake: threading.Event = threading.Event()
         self._failures = 0
         self._broke: FlowError | None = None  # why there is no more than what came last
         self._waiting: list[tuple[int, threading.Event]] = []

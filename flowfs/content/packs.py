@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FEWEST", "SMALL", "Cost", "Pack", "Packs", "unpacked"]
 
-logger = logging.getLogger("flowfs.content")
+logger: logging.Logger = logging.getLogger("flowfs.content")
 
 Key = tuple[str, ...]
 
@@ -88,9 +88,10 @@ class _Flight:
     """
 
     def __init__(self, patience: float) -> None:
-        self.until = time.monotonic() + patience
-        self.over = threading.Event()
-        self.late = self.gone = False
+        self.until: float = time.monotonic() + patience
+        self.over: threading.Event = threading.Event()
+        self.late: bool = False
+        self.gone: bool = False
         self.interrupted: Exception | None = None
 
     def give_up(self, body: Body) -> None:

@@ -60,7 +60,7 @@ class Reader(PlacedFile):
         self._store = store
         self._source = source
         self._spool = spool
-        self.wanted = 0
+        self.wanted: int = 0
         self._body: Body | None = None
         self._body_at = 0
         self._body_end: int | None = None  # None: that of the file

@@ -108,8 +108,8 @@ class Scratch:
 
     def __init__(self, room: Room) -> None:
         self._file = room.file()
-        self.fd = self._file.fileno()
-        self.number = next(_numbers)
+        self.fd: int = self._file.fileno()
+        self.number: int = next(_numbers)
 
     def stamp(self) -> tuple[int, ...]:
         """Return what would be another if anybody else had written to it: nobody can."""

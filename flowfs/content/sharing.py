@@ -63,7 +63,7 @@ class SharedFile:
         if self._spool is not None:
             self.identity = (*source.key, self._spool.number)
             try:
-                self.size = self._spool.size()
+                self.size: int = self._spool.size()
             except BaseException:
                 store.release(source, self._spool)
                 raise

@@ -76,7 +76,7 @@ class Spool:
                 raise
             body.close()
             raise no_room(error, body.name) from None
-        self.number = self._file.number
+        self.number: int = self._file.number
 
     @property
     def complete(self) -> bool:

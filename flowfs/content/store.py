@@ -63,10 +63,10 @@ class Store:
     """
 
     def __init__(self, room: Room | None = None, disk: Disk | None = None) -> None:
-        self.room = room or Room()
+        self.room: Room = room or Room()
         self.disk = disk
-        self.shelf = Shelf(self.room)
-        self.packs = Packs(self._held, self._keep_whole)
+        self.shelf: Shelf = Shelf(self.room)
+        self.packs: Packs = Packs(self._held, self._keep_whole)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._small: OrderedDict[tuple[str, ...], bytes] = OrderedDict()

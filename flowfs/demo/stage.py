@@ -72,8 +72,8 @@ class Stage:
         self._may_outlive = keep
         self._kept = False
         self._mount: registry.Record | None = None
-        self.directory = Path(tempfile.mkdtemp(prefix="flowfs-demo-")).resolve()
-        self.mountpoint = self.directory / "mnt"
+        self.directory: Path = Path(tempfile.mkdtemp(prefix="flowfs-demo-")).resolve()
+        self.mountpoint: Path = self.directory / "mnt"
 
     def __enter__(self) -> Stage:
         try:

@@ -45,8 +45,9 @@ class CachedArchive:
     """
 
     def __init__(self, path: str, verified: tuple[int, ...] | None = None) -> None:
-        self.fd = held(path)
-        self.size = os.fstat(self.fd).st_size
+        self.fd: int = held(path)
+        self.size: int = os.fstat(self.fd).st_size
+        self.number: int
         self.number, told = _told(path, self.size)
         if self.stamp() != verified:
             for one in told:
@@ -122,7 +123,7 @@ class Draft:
     """
 
     def __init__(self, path: str, allowance: Allowance, directory: Callable[[], None]) -> None:
-        self.number = int.from_bytes(os.urandom(8), "little")
+        self.number: int = int.from_bytes(os.urandom(8), "little")
         self._path = path
         self._part = f"{path}.{self.number:016x}.part"
         self._allowance = allowance
@@ -131,7 +132,7 @@ class Draft:
         self._at = self._start = 0
         self._checksum = 0
         self._owner = os.getpid()
-        self.fd = held(self._part, directory)
+        self.fd: int = held(self._part, directory)
 
     def write(self, start: int, data: bytes) -> None:
         """Add bytes, each behind the last. There is room for them, whatever else has to go.

@@ -20,7 +20,7 @@ from flowfs.disk.telling import Teller
 
 __all__ = ["Disk"]
 
-logger = logging.getLogger("flowfs.disk")
+logger: logging.Logger = logging.getLogger("flowfs.disk")
 
 Key = tuple[str, ...]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts"]
 
-logger = logging.getLogger("flowfs.disk")
+logger: logging.Logger = logging.getLogger("flowfs.disk")
 
 _BATCH = 512  # facts that are written at once, at most
 _BATCH_BYTES = 1 << 18  # who looks something up meanwhile waits until they are written

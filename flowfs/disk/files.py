@@ -74,8 +74,8 @@ class CachedFile:
         teller: Teller,
         directory: Callable[[], None],
     ) -> None:
-        self.fd = held(path, directory)
-        self.found = self.stamp()
+        self.fd: int = held(path, directory)
+        self.found: tuple[int, ...] = self.stamp()
         self._size = size
         self._allowance = allowance
         self._teller = teller
@@ -87,7 +87,7 @@ class CachedFile:
         self._writes = True
         self._journal = _journal(path + ".j", self.fd)
         assert self._journal.number is not None
-        self.number = self._journal.number
+        self.number: int = self._journal.number
         with contextlib.suppress(OSError):
             os.utime(self.fd)  # it is used now
 

@@ -91,10 +91,10 @@ class Journal:
         if not size and _writable(fd):
             # Two may do so at the same time: the first one counts.
             size = os.write(fd, birth(name, int.from_bytes(os.urandom(8), "little")))
-        self.in_step = size % SIZE == 0 and size < _MOST
-        self.tells = size > SIZE
+        self.in_step: bool = size % SIZE == 0 and size < _MOST
+        self.tells: bool = size > SIZE
         first = next(records(name, os.pread(fd, SIZE, 0)), None)
-        self.number = first.end if first is not None and first.start == _BIRTH else None
+        self.number: int | None = first.end if first is not None and first.start == _BIRTH else None
         self._read = SIZE
 
     def news(self) -> list[Record]:

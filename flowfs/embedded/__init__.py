@@ -94,7 +94,7 @@ class EmbeddedService:
         self.username: str = greeting["username"]
         self.groups: dict[str, str] = dict(greeting["groups"])
         self.workflows: dict[str, str] = dict(greeting["workflows"])
-        self.directory = Path(greeting["dir"])
+        self.directory: Path = Path(greeting["dir"])
         self.pid: int = greeting["pid"]
 
     @classmethod

@@ -29,7 +29,9 @@ class DataDirectory:
 
     def __init__(self, path: Path | None = None) -> None:
         self._temporary = path is None
-        self.path = Path(tempfile.mkdtemp(prefix="flowfs-")) if path is None else path.absolute()
+        self.path: Path = (
+            Path(tempfile.mkdtemp(prefix="flowfs-")) if path is None else path.absolute()
+        )
         self._lock: IO[str] | None = None
 
     @property

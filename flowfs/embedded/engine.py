@@ -69,7 +69,7 @@ class RunEngine(serial.SerialWorkflowEngine):  # type: ignore[misc]
         serial.Pool = partial(RunProcess, self)
         # Two ends recorded at once would start the post-processing twice and spoil the
         # leaderboard's bookkeeping.
-        self.recording = threading.Lock()
+        self.recording: threading.Lock = threading.Lock()
         self._running: dict[str, RunProcess] = {}
         self._canceled: set[str] = set()
         self._outcomes: dict[str, str] = {}

@@ -16,8 +16,10 @@ from fsspec.spec import AbstractFileSystem
 from fsspec.utils import stringify_path, tokenize
 
 from flowfs import tree
-from flowfs.content import FEWEST
+from flowfs.catalog import Catalog
+from flowfs.content import FEWEST, Content
 from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
+from flowfs.filesystem.entries import Entries
 from flowfs.filesystem.found import FoundPath, found_paths
 from flowfs.filesystem.options import check_options
 from flowfs.filesystem.shared import Options, shared_for
@@ -116,8 +118,8 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         check_options(storage_options, type(self))
         super().__init__(**storage_options)
-        self.endpoint = _choose_endpoint(endpoint, url_endpoint)
-        self.read_only = bool(read_only)
+        self.endpoint: str = _choose_endpoint(endpoint, url_endpoint)
+        self.read_only: bool = bool(read_only)
         options = Options(
             timeout=min(_number("timeout", timeout, above=0, finite=True), _LONGEST),
             retries=_count("retries", retries),
@@ -141,9 +143,9 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self._token_digest = tokenize("flowfs", str(credentials.token))
         self._options = options
         self._shared = shared_for(self.endpoint, credentials, options)
-        self.entries = self._shared.entries
-        self.catalog = self._shared.catalog
-        self.content = self._shared.content
+        self.entries: Entries = self._shared.entries
+        self.catalog: Catalog = self._shared.catalog
+        self.content: Content = self._shared.content
 
     # -- identity ----------------------------------------------------------
 

@@ -76,7 +76,7 @@ class Entries(Sources):
 
     def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
         super().__init__(catalog, content, workers)
-        self.ahead = Ahead(catalog, content, self._facts, workers)
+        self.ahead: Ahead = Ahead(catalog, content, self._facts, workers)
 
     def entry(self, node: Node, *, ask: bool = True) -> Entry:
         """Return the entry of a place.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 __all__ = ["Errands"]
 
-logger = logging.getLogger("flowfs.ahead")
+logger: logging.Logger = logging.getLogger("flowfs.ahead")
 
 _IDLE = 1.0  # seconds for which a thread waits for more to do
 

@@ -223,7 +223,7 @@ class GeneratedFile(io.BytesIO):
         super().__init__(data)
         self.path = path
         self.name = path
-        self.size = len(data)
+        self.size: int = len(data)
 
 
 class TextFile(io.TextIOWrapper):
@@ -276,7 +276,8 @@ class CompressedFile(io.BufferedIOBase):
         super().__init__()
         self._compressor = compressor
         self._file = file
-        self.path = self.name = file.path
+        self.path: str = file.path
+        self.name: str = file.path
 
     @property
     def run(self) -> dict[str, Any] | None:

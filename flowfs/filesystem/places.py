@@ -49,7 +49,7 @@ class Places:
     def __init__(self, catalog: Catalog, content: Content, workers: int) -> None:
         self.catalog = catalog
         self.content = content
-        self.status = Status(catalog, content)
+        self.status: Status = Status(catalog, content)
         self._times = Times(catalog)
         self._tables = Tables(catalog)
         self._workers = workers

@@ -46,9 +46,11 @@ class Run:
 
     def __init__(self, fs: Showing, group_id: str, run_id: str) -> None:
         self._fs = fs
-        self.group_id = group_id
-        self.id = run_id
-        self.path = join("groups", to_name(group_id), "runs", to_name(run_id, RESERVED_RUN_NAMES))
+        self.group_id: str = group_id
+        self.id: str = run_id
+        self.path: str = join(
+            "groups", to_name(group_id), "runs", to_name(run_id, RESERVED_RUN_NAMES)
+        )
 
     def __repr__(self) -> str:
         known = self._fs.catalog.known_run(self.id, any_age=True) or {}

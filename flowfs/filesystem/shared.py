@@ -25,7 +25,7 @@ from flowfs.service.leftovers import clear_up, leave
 
 __all__ = ["Options", "Shared", "shared_for"]
 
-logger = logging.getLogger("flowfs.disk")
+logger: logging.Logger = logging.getLogger("flowfs.disk")
 
 # What may be another time: a disk that is full, or can only be read, and too few descriptors.
 _AT_THE_MOMENT = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO}
@@ -50,7 +50,7 @@ class Shared:
     """One service as one user sees it."""
 
     def __init__(self, endpoint: str, credentials: Credentials, options: Options) -> None:
-        self.session = Session(
+        self.session: Session = Session(
             endpoint,
             credentials,
             timeout=options.timeout,
@@ -59,16 +59,16 @@ class Shared:
             verify=options.verify,
             cert=options.cert,
         )
-        self.service = FlowService(self.session)
+        self.service: FlowService = FlowService(self.session)
         room, disk = _kept(options, functools.partial(_whose, self.service))
         if disk is not None:
             # What it has learned last is written when nobody needs it any more.
             weakref.finalize(self, leave, disk.close).atexit = False
-        self.content = Content(room, disk)
+        self.content: Content = Content(room, disk)
         self.content.packs.on = options.archives
         # The keys of sources begin as the catalog names what has gone.
-        self.catalog = Catalog(self.service, options.ttl, self.content.gone, disk)
-        self.entries = Entries(self.catalog, self.content, options.max_connections)
+        self.catalog: Catalog = Catalog(self.service, options.ttl, self.content.gone, disk)
+        self.entries: Entries = Entries(self.catalog, self.content, options.max_connections)
 
 
 def _kept(

@@ -40,7 +40,7 @@ class Files:
 
     def __init__(self, facts: RunFacts) -> None:
         self._facts = facts
-        self.records = facts.files
+        self.records: list[FileRecord] = facts.files
         self.looked_at: dict[str, FileRecord] = {}
         self._planned: set[str] = set()
         self._orders: list[list[FileRecord]] = []

@@ -234,7 +234,7 @@ class NewRunFile(OutgoingFile):
         document = buffer.read(_MAX_DOCUMENT + 1)
         check_document_size(len(document), self.url)
         if document.strip(_BLANKS):  # nothing else is a blank in JSON
-            self.run = self._start(document)
+            self.run: dict[str, Any] = self._start(document)
 
 
 class CancelFile(OutgoingFile):
@@ -266,7 +266,7 @@ class CancelFile(OutgoingFile):
     def _act(self, buffer: IO[bytes]) -> None:
         written = buffer.read(_MAX_DOCUMENT)
         if written:
-            self.run = self._cancel(reason_of(written, self.url))
+            self.run: dict[str, Any] = self._cancel(reason_of(written, self.url))
 
 
 def reason_of(written: bytes, path: str) -> str | None:

@@ -25,7 +25,7 @@ from flowfs.tokens.environment import adopt
 
 __all__ = ["main"]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 
 def main() -> None:

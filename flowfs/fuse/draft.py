@@ -71,13 +71,13 @@ class Draft:
         listed: bool = True,
         stored: Callable[[Node, FileRecord], None] = lambda node, record: None,
     ) -> None:
-        self.node = node
-        self.listed = listed
+        self.node: Node = node
+        self.listed: bool = listed
         self.size: int | None = None
-        self.mtime = time.time()
+        self.mtime: float = time.time()
         self.users = self.writers = self.closing = 0
-        self.sending = False
-        self.lock = Turn()
+        self.sending: bool = False
+        self.lock: Turn = Turn()
         self._fs = fs
         self._stored = stored
         self._file: IO[bytes] | None = None

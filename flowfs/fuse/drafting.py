@@ -99,7 +99,7 @@ class FollowingHandle(Handle):
         self._drafts = drafts
         self._stream = stream
         self.draft: Draft | None = None
-        self.follows = stream.path
+        self.follows: str = stream.path
         drafts.follow(self)
 
     @property

@@ -18,7 +18,7 @@ from flowfs.tree import Node
 
 __all__ = ["Drafts"]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 _NAMES_TOLD = 10_000
 _SENDERS = 4  # at once, at the end

@@ -19,7 +19,7 @@ from flowfs.fuse.unmounting import detach
 
 __all__ = ["Ending"]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 R = TypeVar("R")
 

@@ -76,7 +76,7 @@ class SnapshotHandle(Handle):
     def __init__(self, path: str, data: bytes) -> None:
         super().__init__(path)
         self.data = data
-        self.size = len(data)
+        self.size: int = len(data)
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it."""
@@ -101,7 +101,7 @@ class StreamHandle(Handle):
         self._file = file
         # Nobody may be told of a file that is open before its length is known.
         self.size = file.size
-        self.shows = file.identity
+        self.shows: tuple[object, ...] = file.identity
 
     def read(self, size: int, offset: int) -> bytes:
         """Return a part of it.

@@ -53,9 +53,9 @@ class Mounted:
     """
 
     def __init__(self, started: Started, own: Path | None) -> None:
-        self.path = Path(started.ready.directory)
-        self.url = started.ready.url
-        self.pid = started.ready.pid
+        self.path: Path = Path(started.ready.directory)
+        self.url: str = started.ready.url
+        self.pid: int = started.ready.pid
         self._started = started
         self._own = own
         self._owner = os.getpid()

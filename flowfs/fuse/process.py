@@ -43,7 +43,7 @@ from flowfs.tokens.environment import withhold
 
 __all__ = ["Ready", "serve"]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 _SET_DUMPABLE = 4  # PR_SET_DUMPABLE of prctl(2)
 _SUBTYPE = "flowfs"

@@ -31,11 +31,12 @@ from flowfs.fuse.opening import Opening
 from flowfs.fuse.shown import Shown
 from flowfs.fuse.told import Told
 from flowfs.service.interruption import Stopped
+from flowfs.service.journal import Journal
 from flowfs.tree import Node, join
 
 __all__ = ["Answer", "Served", "operation"]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,7 +129,7 @@ class Served:
         self._root = root
         self._caller = caller
         self._attributes = replace(attributes, in_a_run=len(root.split("/")) >= 4)
-        self.journal = fs.entries.status.journal
+        self.journal: Journal = fs.entries.status.journal
         self._handles = Handles()
         self._lapses = Lapses(fs.catalog.service.session)
         self._drafts = Drafts(fs)

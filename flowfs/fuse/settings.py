@@ -31,7 +31,7 @@ __all__ = [
     "user_number",
 ]
 
-logger = logging.getLogger("flowfs.mount")
+logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.I)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}

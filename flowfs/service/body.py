@@ -85,10 +85,10 @@ class Body(RawFile):
         headers = response.headers
         self._encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
         self.length = None if self._encoded else _number(headers.get("Content-Length"))
-        self.start = 0
+        self.start: int = 0
         self.total = self.length
         told = _number(headers.get("Content-Length")) is not None
-        self.sure = told or bool(getattr(response.raw, "chunked", False))
+        self.sure: bool = told or bool(getattr(response.raw, "chunked", False))
         if response.status_code == 206:
             self.start, self.total = self._content_range(headers.get("Content-Range", ""))
         elif response.status_code == 416:  # past the end: ``bytes */<size>``

@@ -76,12 +76,12 @@ class Watch:
     """
 
     def __init__(self, at: float, patience: float) -> None:
-        self.at = at
+        self.at: float = at
         self.patience = patience
-        self.expired = False
-        self.interrupted = False
-        self.cut = False
-        self.sent = False
+        self.expired: bool = False
+        self.interrupted: bool = False
+        self.cut: bool = False
+        self.sent: bool = False
         self.wake: Callable[[], object] | None = None
         self._outer: Watch | None = None
         self._socket: socket.socket | None = None

@@ -93,12 +93,12 @@ class ServiceDescriptor:
         routes: Mapping[str, str] | None = None,
         doc: Mapping[str, Any] | None = None,
     ) -> None:
-        self.url = endpoint.rstrip("/")
+        self.url: str = endpoint.rstrip("/")
         self._routes = {**DEFAULT_ROUTES, **(routes or {})}
         doc = doc or {}
-        self.name = doc.get("name")
-        self.version = doc.get("version")
-        self.username = doc.get("username")
+        self.name: str | None = doc.get("name")
+        self.version: str | None = doc.get("version")
+        self.username: str | None = doc.get("username")
 
     @classmethod
     def from_document(cls, endpoint: str, doc: Any) -> ServiceDescriptor:

@@ -43,7 +43,7 @@ from flowfs.service.waits import interruptible
 
 __all__ = ["Exchange", "Transport"]
 
-logger = logging.getLogger("flowfs.service")
+logger: logging.Logger = logging.getLogger("flowfs.service")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5

@@ -68,10 +68,10 @@ class RemoteRunService:
         *,
         session: Session | None = None,
     ) -> None:
-        self.labels = {**_LABELS, **(labels or {})}
+        self.labels: dict[str, str] = {**_LABELS, **(labels or {})}
         known = isinstance(descriptor, ServiceDescriptor)
         self._descriptor = descriptor if known else ForeignDescriptor(descriptor)
-        self.session = session or _session_for(descriptor)
+        self.session: Session = session or _session_for(descriptor)
 
     def urls(self, key: str, **kwargs: Any) -> str:
         """Return the URL of a route, values encoded and unset query parameters left out."""

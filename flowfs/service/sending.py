@@ -48,8 +48,8 @@ class Reply:
     __slots__ = ("headers", "raw", "status_code")
 
     def __init__(self, raw: BaseHTTPResponse) -> None:
-        self.raw = raw
-        self.status_code = raw.status
+        self.raw: BaseHTTPResponse = raw
+        self.status_code: int = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Sender:
         verify: bool | str,
         cert: str | tuple[str, str] | None,
     ) -> None:
-        self.http = new_http_session(max_connections)
+        self.http: requests.Session = new_http_session(max_connections)
         self.http.headers.update(headers)
         self._headers = {str(k): str(v) for k, v in self.http.headers.items()}
         self._verify = verify

@@ -89,14 +89,14 @@ class Session:
         cert: str | tuple[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.credentials = credentials or Credentials()
+        self.credentials: Credentials = credentials or Credentials()
         self.timeout = timeout
         self.retries = retries
         self.max_connections = max_connections
-        self.underway = UnderWay()
-        self.statistics = Statistics()
+        self.underway: UnderWay = UnderWay()
+        self.statistics: Statistics = Statistics()
         self.secrets: set[str] = set()
-        self.journal = Journal(self.secrets)
+        self.journal: Journal = Journal(self.secrets)
         self.user: str | None = None
         self._take(self.credentials)
         self._origin = origin_of(endpoint)

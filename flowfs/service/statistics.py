@@ -37,7 +37,7 @@ class Latencies:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._sum = 0.0
         self._longest = 0.0
         self._classes: dict[int, int] = {}
@@ -115,8 +115,8 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self.since = time.time()
-        self.shortest = float("inf")
+        self.since: float = time.time()
+        self.shortest: float = float("inf")
         self._lock = threading.Lock()
         self._kinds: dict[str, _Kind] = {}
 

@@ -25,7 +25,7 @@ from flowfs.service.interruption import Batch, Stopped
 
 __all__ = ["Turn", "apart", "interruptible", "is_serving", "serve", "wait"]
 
-logger = logging.getLogger("flowfs.service")
+logger: logging.Logger = logging.getLogger("flowfs.service")
 
 R = TypeVar("R")
 

@@ -98,7 +98,7 @@ class TokenCommand:
         self._words = shlex.split(command) if isinstance(command, str) else list(command)
         if not self._words:
             raise ValueError("token_command is empty")
-        self.name = self._words[0]
+        self.name: str = self._words[0]
         self._lock = threading.Lock()
         self._latest: _Call | None = None
 
