@@ -222,8 +222,9 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_a_question_that_nobody_answers_ends_with_a_word() -> None:
     done = run("login", "http://127.0.0.1:1")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Username: \nflowfs: there was no answer\n"
+    assert (done.returncode, done.stdout.strip()) == (1, "")
+    assert "Username:" in done.stderr
+    assert done.stderr.endswith("\nflowfs: there was no answer\n")
 
 
 def test_nothing_on_stdin_is_no_secret(own: EmbeddedService) -> None:
