@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def _missing_service() -> str | None:
         if find_spec(module) is None:
             return f"{module} is not installed (pip install 'flowfs[server]')"
     return None
+
+
+# Modules that are about what all bindings share, each tried with one of them, by its place in
+# BINDINGS; with FLOWFS_TEST_BINDINGS=all each with all. What a binding or its library could do
+# in another way (opening, reading, writing, renaming, deleting, ending) is always tried with all.
+_ONE_BINDING = {
+    "test_mount_uploads": 2,
+    "test_mount_attributes": 0,
+    "test_mount_status": 1,
+    "test_mount_concurrency": 2,
+}
 
 
 @cache
@@ -104,10 +116,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("service")
+    if os.environ.get("FLOWFS_TEST_BINDINGS") != "all":
+        left_out = [_is_tried_with_another_binding(item) for item in items]
+        config.hook.pytest_deselected(items=[*compress(items, left_out)])
+        items[:] = [item for item, left in zip(items, left_out, strict=True) if not left]
+
+
+def _is_tried_with_another_binding(item: pytest.Item) -> bool:
+    """Tell whether what a test shows does not depend on this binding, and another has its turn."""
+    module = item.path.stem
+    parameters = getattr(item, "callspec", None)
+    if module not in _ONE_BINDING or parameters is None or "binding" not in parameters.params:
+        return False
+    return bool(parameters.params["binding"] != BINDINGS[_ONE_BINDING[module]])
 
 
 @pytest.hookimpl(tryfirst=True)
