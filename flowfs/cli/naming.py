@@ -27,6 +27,7 @@ from flowfs.errors import FlowError, InvalidArguments, NotFound, failure
 if TYPE_CHECKING:
     from flowfs.cli.access import Access
     from flowfs.filesystem import FlowFileSystem
+    from flowfs.tree import Node
 
 __all__ = ["Place", "expand", "find_group", "find_place", "find_run", "has_magic", "is_remote"]
 
@@ -134,12 +135,7 @@ def find_group(access: Access, text: str) -> tuple[FlowFileSystem, str]:
         If there is none, or it is no place in a group.
     """
     place = find_place(access, text)
-    with place.named(), place.fs.entries.operation():
-        node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
-        if "group" not in node.names:
-            raise failure(
-                InvalidArguments, "a group is needed, by its id, name or path", place.given
-            )
+    with _node_with(place, "group", "a group is needed, by its id, name or path") as node:
         return place.fs, place.fs.entries.group_id(node)
 
 
@@ -154,15 +150,19 @@ def find_run(access: Access, text: str) -> tuple[FlowFileSystem, str, str]:
         If there is none, or it is no place in a run.
     """
     place = find_place(access, text)
+    needed = "a run is needed: its id, or a path as groups/GROUP/runs/RUN or GROUP/latest"
+    with _node_with(place, "run", needed) as node:
+        return place.fs, place.fs.entries.group_id(node), place.fs.entries.run_id(node)
+
+
+@contextlib.contextmanager
+def _node_with(place: Place, part: str, needed: str) -> Iterator[Node]:
+    """Look a place up, links followed, which must be in a group or a run, or one itself."""
     with place.named(), place.fs.entries.operation():
         node = place.fs.entries.follow(place.fs.entries.resolve(place.path))
-        if "run" not in node.names:
-            raise failure(
-                InvalidArguments,
-                "a run is needed: its id, or a path as groups/GROUP/runs/RUN or GROUP/latest",
-                place.given,
-            )
-        return place.fs, place.fs.entries.group_id(node), place.fs.entries.run_id(node)
+        if part not in node.names:
+            raise failure(InvalidArguments, needed, place.given)
+        yield node
 
 
 def has_magic(text: str) -> bool:
