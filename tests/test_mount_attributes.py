@@ -88,7 +88,10 @@ def test_what_can_be_written_is_writable_and_nothing_else_is(
     assert modes["states"] == "dr-xr-xr-x"
 
 
-def test_the_cancel_file_of_an_active_run_is_writable(mount: Path, world: World) -> None:
+def test_the_cancel_file_of_an_active_run_is_writable(
+    mount: Path, service: EmbeddedService
+) -> None:
+    world = World(service)
     run = world.active()
     path = mount / world.group / "runs" / run / "cancel"
     try:
@@ -97,7 +100,6 @@ def test_the_cancel_file_of_an_active_run_is_writable(mount: Path, world: World)
     finally:
         world.cancel(run)
         world.ended(run)
-        world.rest.request("DELETE", f"runs/{run}")
 
 
 def test_the_owner_is_who_mounts_it(group: Path) -> None:
@@ -459,6 +461,25 @@ def test_an_upload_tells_the_name_it_is_stored_under(mount: Path, service: Embed
     told = attributes(uploads / "my data.csv")
     assert told["stored"] == "my_data.csv"
     assert told["url"].endswith(f"/uploads/{world.group_id}/files/{told['id']}")
+
+
+def test_an_upload_tells_it_as_soon_as_it_is_sent_though_it_is_open_still(
+    mount: Path, service: EmbeddedService
+) -> None:
+    # The kernel releases a file some time after `close` has returned.
+    world = World(service)
+    path = mount / world.uploads / "my other data.csv"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"a\n")
+        assert attributes(path) == {}
+        os.close(os.dup(file.fileno()))  # sends it
+        told = attributes(path)
+        assert told["stored"] == "my_other_data.csv"
+        file.write(b"b\n")
+        assert attributes(path) == {}
+    assert attributes(path)["id"] != told["id"]
+    with path.open("r+b") as file:  # as yet, it is what the service has
+        assert attributes(path)["stored"] == "my_other_data.csv"
 
 
 def test_what_has_nothing_to_tell_has_no_attributes(mount: Path, group: Path, a_run: Path) -> None:

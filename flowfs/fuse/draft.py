@@ -93,6 +93,11 @@ class Draft:
         """Whether there is something in it that nobody has tried to send."""
         return (self._changed or self._emptied) and not self._discarded
 
+    @property
+    def upload_id(self) -> str | None:
+        """The id of the upload that holds just what the file does, if it has been sent."""
+        return None if self._discarded else self._sent
+
     # -- what is in it -----------------------------------------------------
 
     def read(self, size: int, offset: int) -> bytes:

@@ -191,11 +191,18 @@ class Looking(Served):
 
     def _extended(self, node: Node) -> dict[str, bytes]:
         """Return a place's extended attributes; asks for no size."""
-        # Linux gives a link none of these, whatever is listed; and a draft is not yet what the
-        # service has.
-        if node.kind.link or self._drafts.peek(node.path) is not None:
+        # Linux gives a link none of these, whatever is listed.
+        if node.kind.link:
+            return {}
+        draft = self._drafts.peek(node.path)
+        # What is written is not yet what the service has. Once it is sent, it is: `close`
+        # returns then, and the kernel releases the file some time later.
+        written = draft if draft is not None and draft.size is not None else None
+        if written is not None and written.upload_id is None:
             return {}
         entry = self._entries.entry(node, ask=False)
+        if written is not None and written.upload_id != entry.get("id"):
+            return {}
         told = dict(entry)
         if node.kind is not tree.OUTPUT or entry["type"] == "file":
             told["url"] = self._entries.url(node)
