@@ -63,7 +63,8 @@ class Commanding:
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Said:
         """Run a command to its end."""
-        # Each knows nothing yet, as a process of its own: no other has this option.
+        # Each knows no more than a process of its own, what is kept on disk: no other has this
+        # option.
         self._monkeypatch.setattr(access, "_TTL", 3600.0 + next(_numbers) / 1000)
         out, err = io.BytesIO(), io.BytesIO()
         with self._monkeypatch.context() as patch:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from flowfs.cli.ending import wants_tracebacks
+from flowfs.cli.values import Read
+from flowfs.cli.words import line
 
 if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
@@ -33,11 +38,15 @@ class Access:
     ttl : float
         Seconds for which listings and active runs are kept. A command that waits for something
         sets it before it asks for a file system.
+    cache : bool
+        Whether what never changes is kept on disk, and found there: where `options` say, else
+        where mounts keep it.
     """
 
     endpoint: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     ttl: float = _TTL
+    cache: bool = False
     _made: dict[str | None, FlowFileSystem] = field(default_factory=dict, repr=False)
 
     def file_system(self, service: str | None = None) -> FlowFileSystem:
@@ -60,15 +69,26 @@ class Access:
             from flowfs.errors import FlowError
             from flowfs.filesystem import FlowFileSystem
 
+            options = dict(self.options)
+            if self.cache and "cache_dir" not in options:
+                from flowfs.filesystem.keeping import usual_place
+
+                options["cache_dir"] = usual_place()
             try:
                 self._made[service] = FlowFileSystem(
-                    self.endpoint, url_endpoint=service, ttl=self.ttl, **self.options
+                    self.endpoint, url_endpoint=service, ttl=self.ttl, **options
                 )
             except FlowError:
                 raise
             except (TypeError, ValueError) as error:
                 raise click.UsageError(str(error)) from None
         return self._made[service]
+
+    def flush(self) -> None:
+        """Let others find what was learned, now that the command is over."""
+        for fs in self._made.values():
+            if fs.content.disk is not None:
+                fs.content.disk.flush()
 
 
 def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -112,9 +132,22 @@ _OPTIONS = [
     click.option(
         "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
     ),
+    click.option(
+        "--cache-dir",
+        type=click.Path(file_okay=False, resolve_path=True),
+        help="Where content is kept on disk (~/.cache/flowfs), as for mounts.",
+    ),
+    click.option(
+        "--cache-size", type=Read("size", "bytes_of"), help="How much of it, as 512M or 8G (4G)."
+    ),
+    click.option("--no-cache", is_flag=True, help="Keep nothing on disk, and use nothing there."),
     debug_option,
 ]
-_OF_FILE_SYSTEM = ("token_file", "token_command", "verify", "cert", "timeout", "retries")
+_OF_FILE_SYSTEM = (
+    *("token_file", "token_command", "verify", "cert", "timeout", "retries"),
+    *("cache_dir", "cache_size"),
+)
+_BEHIND_TIMEOUT = 5  # options
 
 
 def service_options(command: F) -> F:
@@ -136,7 +169,12 @@ def _with_options(command: F, timeout: str) -> F:
         options = {name: given.pop(name) for name in _OF_FILE_SYSTEM if name != "timeout"}
         options["timeout"] = given.pop("call_timeout")
         given_options = {name: value for name, value in options.items() if value is not None}
-        access = Access(given.pop("endpoint"), given_options, _TTL)
+        no_cache = given.pop("no_cache")
+        if no_cache and "cache_dir" in given_options:
+            raise click.UsageError("--no-cache, and --cache-dir to keep things in: give one")
+        access = Access(given.pop("endpoint"), given_options, _TTL, not no_cache)
+        _tell_of_cache("cache_dir" in given_options)
+        click.get_current_context().call_on_close(access.flush)
         return command(*args, access=access, **given)
 
     made: Any = call
@@ -146,9 +184,32 @@ def _with_options(command: F, timeout: str) -> F:
         type=float,
         help="Seconds for a call, or without progress (30).",
     )
-    for option in reversed([*_OPTIONS[:-2], bound, *_OPTIONS[-2:]]):
+    for option in reversed([*_OPTIONS[:-_BEHIND_TIMEOUT], bound, *_OPTIONS[-_BEHIND_TIMEOUT:]]):
         made = option(made)
     return made  # type: ignore[no-any-return]
+
+
+class _OfCache(logging.Handler):
+    """Says on stderr what the cache has to say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(line(f"flowfs: {record.getMessage()}"), err=True)
+
+
+_silent = logging.NullHandler()
+_telling = _OfCache()
+
+
+def _tell_of_cache(named: bool) -> None:
+    """Have what goes wrong with the cache told to whoever named one, or is after faults.
+
+    Others have all that they asked for without it.
+    """
+    logger = logging.getLogger("flowfs.disk")
+    logger.removeHandler(_telling)
+    logger.addHandler(_silent)  # Python would print what nobody handles
+    if named or wants_tracebacks(click.get_current_context()):
+        logger.addHandler(_telling)
 
 
 #: The option ``--json``, an argument ``as_json``.

@@ -8,34 +8,17 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from flowfs.cli.access import debug_option
-from flowfs.errors import FlowError, printable
+from flowfs.cli.values import Read
+from flowfs.errors import printable
 
 if TYPE_CHECKING:
     from flowfs.fuse.ready import Ready
     from flowfs.fuse.settings import Settings
-
-
-class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A value as a function of :mod:`flowfs.fuse.settings` reads it."""
-
-    def __init__(self, name: str, function: str) -> None:
-        self.name = name
-        self._function = function
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        from flowfs.fuse import settings
-
-        read: Callable[[str], Any] = getattr(settings, self._function)
-        try:
-            return read(str(value))
-        except FlowError as error:
-            self.fail(str(error.strerror), param, ctx)
 
 
 @click.command(short_help="Mount a service as a directory.")
@@ -45,19 +28,19 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine look.")
-@click.option("--uid", type=_Read("user", "user_number"), help="Whom the files belong to.")
-@click.option("--gid", type=_Read("group", "group_number"), help="Their group.")
+@click.option("--uid", type=Read("user", "user_number"), help="Whom the files belong to.")
+@click.option("--gid", type=Read("group", "group_number"), help="Their group.")
 @click.option(
-    "--umask", type=_Read("octal", "umask_of"), help="Permissions that nobody has, as 027."
+    "--umask", type=Read("octal", "umask_of"), help="Permissions that nobody has, as 027."
 )
 @click.option(
     "--token-file",
-    type=_Read("file", "token_file_of"),
+    type=Read("file", "token_file_of"),
     help="File that holds the token, and that only you can read.",
 )
 @click.option(
     "--token-command",
-    type=_Read("command", "token_command_of"),
+    type=Read("command", "token_command_of"),
     help="Command that prints the token.",
 )
 @click.option("--token-stdin", is_flag=True, help="Read the token from stdin.")
@@ -73,7 +56,7 @@ class _Read(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="Where content is kept on disk (~/.cache/flowfs).",
 )
 @click.option(
-    "--cache-size", type=_Read("size", "bytes_of"), help="How much of it, as 512M or 8G (4G)."
+    "--cache-size", type=Read("size", "bytes_of"), help="How much of it, as 512M or 8G (4G)."
 )
 @click.option("--no-cache", is_flag=True, help="Keep nothing on disk beyond this mount.")
 @click.option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import json
-import logging
 import os
 import pwd
 import re
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowfs.errors import FlowError, InvalidArguments, describe, failure
+from flowfs.errors import FlowError, InvalidArguments, failure
 from flowfs.fuse.log import Log
 from flowfs.tokens.sources import read_token
 
@@ -30,8 +29,6 @@ __all__ = [
     "umask_of",
     "user_number",
 ]
-
-logger: logging.Logger = logging.getLogger("flowfs.mount")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.I)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
@@ -119,7 +116,9 @@ class Settings:
 
         given, url = dict(self.service), self.url
         if self.cache and given.get("cache_dir") is None:
-            given["cache_dir"] = _usual_cache()
+            from flowfs.filesystem.keeping import usual_place
+
+            given["cache_dir"] = usual_place()
         try:
             if url.lower().startswith(("http://", "https://")):
                 given["endpoint"], url = url, ""
@@ -130,24 +129,6 @@ class Settings:
             raise
         except (ValueError, TypeError) as error:
             raise failure(InvalidArguments, str(error)) from None
-
-
-def _usual_cache() -> str | None:
-    """Return the directory for caches; None if nothing can be kept there, which is logged."""
-    from flowfs.content import Room
-    from flowfs.disk import claim, default_place
-
-    place = default_place()
-    if place is None:
-        logger.warning("nothing is kept on disk: there is no home directory; name a cache_dir")
-        return None
-    try:
-        claim(place)
-        Room(place)
-    except FlowError as error:
-        logger.warning("nothing is kept on disk: %s", describe(error))
-        return None
-    return place
 
 
 # -- options by comma ------------------------------------------------------
