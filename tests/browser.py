@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -37,14 +38,15 @@ from flowfs.embedded import EmbeddedService, sample
 
 _PATIENCE = 120.0  # seconds for anything to appear
 
-_CONFIGURATION = """\
-c.ServerApp.jpserver_extensions = {"jupyterfs.extension": True}
-c.ServerApp.contents_manager_class = "jupyterfs.metamanager.MetaManager"
-c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
-c.JupyterFs.resources = [
-    {"name": "flow", "url": "flow:///", "type": "fsspec", "auth": "none"},
-]
-"""
+_PAGE = Path(__file__).parents[1] / "docs" / "notebooks.md"
+
+
+def configuration() -> str:
+    """Return what the documentation says to write into `jupyter_server_config.py`."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", _PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    (block,) = (block for block in blocks if "c.JupyterFs.resources" in block)
+    # Nobody is to be asked about news.
+    return f'{block}c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"\n'
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
@@ -76,7 +78,7 @@ def jupyterlab(service: EmbeddedService, directory: Path) -> Iterator[str]:
     """Start JupyterLab in a directory, with the service in its file browser; yield its URL."""
     port, token = lasting_port(), secrets.token_hex(16)
     (directory / "config").mkdir()
-    (directory / "config" / "jupyter_server_config.py").write_text(_CONFIGURATION)
+    (directory / "config" / "jupyter_server_config.py").write_text(configuration())
     (directory / "work").mkdir()
     news = directory / "settings" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True)
