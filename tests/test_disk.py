@@ -190,6 +190,19 @@ class TestLater:
         assert server.count("GET", ARCHIVE) == 2
         assert len(contents(cache)) == 2
 
+    def test_of_few_archives_it_is_remembered_that_they_were_good_and_all_are_read_right(
+        self, server: StandIn, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flowfs.disk.disk._VERIFIED", 2)
+        fs = make()
+        paths = [path_of(server, server.routes.add_file(DATA[:n])[0]) for n in (10, 20, 30, 40)]
+        archives = [fs.cat_file(path) for path in paths]
+        for other in (fs, make()):
+            assert [other.cat_file(path) for path in paths] == archives
+            assert fs.content.disk is not None
+            assert len(fs.content.disk._verified) == 2
+        assert server.count("GET", ARCHIVE) == len(paths)
+
     def test_handles_of_ended_runs_and_sizes_are_known_after_one_listing(
         self, server: StandIn, make: Make
     ) -> None:

@@ -130,6 +130,22 @@ def test_a_thread_is_told_where_it_went_and_goes_on_from_there(
         assert first(file.read, 10) == _DATA[1005:1015]
 
 
+def test_a_thread_that_begins_is_not_where_one_went_that_has_ended(
+    fs: FlowFileSystem, path: str
+) -> None:
+    def in_a_thread(call: Callable[..., T], *args: Any) -> T:
+        with ThreadPoolExecutor(1) as pool:  # Python gives it the number of the one before
+            return pool.submit(call, *args).result()
+
+    with fs.open(path) as file:
+        in_a_thread(file.seek, 1000)
+        file.seek(10)
+        assert file.read(10) == _DATA[10:20]
+        for _ in range(5):
+            assert in_a_thread(file.tell) == 20
+        assert in_a_thread(file.read, 10) == _DATA[20:30]
+
+
 def test_many_threads_that_seek_before_each_read_get_what_is_there(
     fs: FlowFileSystem, path: str
 ) -> None:

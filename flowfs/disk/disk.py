@@ -26,6 +26,7 @@ Key = tuple[str, ...]
 
 _FACTS_PART = 4  # one part in so many is for what is known
 _FACTS_LEAST = 1 << 20  # bytes
+_VERIFIED = 4096  # archives of which it is known that they were good
 
 
 class Disk:
@@ -140,7 +141,7 @@ class Disk:
             path = self._path(key)
             draft.finish()
             if path is not None:
-                self._verified[path] = draft.stamp()
+                self._verify(path, draft.stamp())
         except OSError as error:
             self._say(error)
 
@@ -165,8 +166,16 @@ class Disk:
                 with contextlib.suppress(OSError):
                     remove(path + end)
             return None
-        self._verified[path] = found.stamp()
+        self._verify(path, found.stamp())
         return found
+
+    def _verify(self, path: str, stamp: tuple[int, ...]) -> None:
+        """Note that an archive is good; of those noted long ago it is found out again."""
+        with self._lock:
+            self._verified.pop(path, None)
+            self._verified[path] = stamp
+            if len(self._verified) > _VERIFIED:
+                del self._verified[next(iter(self._verified))]
 
     def archive_size(self, key: Key) -> int | None:
         """Return the bytes of an archive that is there; None if it is not."""

@@ -113,7 +113,9 @@ class ResultFile(io.BufferedReader):
         super().__init__(reader, block_size)
         self.path = path
         self._turn = threading.Lock()
-        self._sought: dict[int, int] = {}  # by thread: where it went and has not read yet
+        # By thread: where it went and has not read yet. By the kernel's number of it: Python
+        # gives the one of a thread that has ended to the next one that begins.
+        self._sought: dict[int, int] = {}
 
     @property
     def name(self) -> str:
@@ -179,27 +181,27 @@ class ResultFile(io.BufferedReader):
             place = self._go_where_sought()
             data = super().peek(size)
             if place is not None:
-                self._sought[threading.get_ident()] = place
+                self._sought[threading.get_native_id()] = place
             return data
 
     def tell(self) -> int:
         """Return where this thread reads next."""
         with self._turn:
-            place = self._sought.get(threading.get_ident())
+            place = self._sought.get(threading.get_native_id())
             return super().tell() if place is None else place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set where this thread reads next, and where all do that go nowhere themselves."""
         with self._turn:
-            before = self._sought.get(threading.get_ident())
+            before = self._sought.get(threading.get_native_id())
             if whence == os.SEEK_CUR and before is not None:
                 super().seek(before)
             place = super().seek(offset, whence)
-            self._sought[threading.get_ident()] = place
+            self._sought[threading.get_native_id()] = place
             return place
 
     def _go_where_sought(self) -> int | None:
-        place = self._sought.pop(threading.get_ident(), None)
+        place = self._sought.pop(threading.get_native_id(), None)
         if place is None:
             # Whoever goes on from where others are reads what they read, and they what it reads.
             self._sought.clear()
