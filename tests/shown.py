@@ -11,36 +11,41 @@ __all__ = ["Shown"]
 _TAGS = {
     "a", "b", "code", "div", "img", "pre", "span", "table", "tbody", "td", "th", "thead", "tr",
 }  # fmt: skip
-_ATTRIBUTES = {"style", "href", "target", "rel", "src", "alt"}
+_ATTRIBUTES = {
+    "a": {"href", "download", "title"},
+    "code": {"style", "title"},
+    "img": {"src", "alt", "style"},
+}
+_SAVED = "data:application/octet-stream;base64,"
 _STYLE = re.compile(r"[a-z0-9:;%. #-]*")  # no url(…), nothing that is quoted
 
 
 class Shown(HTMLParser):
-    """The texts, links and images of a page; AssertionError for whatever else is in it.
+    """The texts, images and files to be saved of a page; AssertionError for whatever else is in it.
 
     Parameters
     ----------
     html : str
         The page.
-    origin : str
-        Where links may lead.
 
     Attributes
     ----------
     text : str
         All that can be read.
-    links : list of str
-        Where links lead.
+    places : list of str
+        What is told to whoever points at an id or a path.
+    saved : list of (str, bytes)
+        Names and bytes of what can be saved. There are no other links.
     images : list of (str, bytes)
         Types and bytes of images.
     """
 
-    def __init__(self, html: str, origin: str) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
         self.text = ""
-        self.links: list[str] = []
+        self.places: list[str] = []
+        self.saved: list[tuple[str, bytes]] = []
         self.images: list[tuple[str, bytes]] = []
-        self._origin = origin
         self._open: list[str] = []
         assert isinstance(html, str)
         html.encode()  # or no notebook could hold it
@@ -52,21 +57,27 @@ class Shown(HTMLParser):
         assert tag in _TAGS
         if tag != "img":
             self._open.append(tag)
+        told = dict(attrs)
+        assert len(told) == len(attrs)
         for name, value in attrs:
-            assert name in _ATTRIBUTES
+            assert name in _ATTRIBUTES.get(tag, {"style"})
             assert value is not None
+            assert value.isprintable()
             if name == "style":
                 assert _STYLE.fullmatch(value)
-            elif name == "href":
-                assert tag == "a"
-                assert value == self._origin or value.startswith(f"{self._origin}/")
-                self.links.append(value)
             elif name == "src":
-                assert tag == "img"
                 kind = re.match(r"data:(image/(?:png|jpeg|gif|webp|svg\+xml));base64,", value)
                 assert kind is not None
                 data = base64.b64decode(value[kind.end() :], validate=True)
                 self.images.append((kind[1], data))
+        if tag == "code" and told.get("title"):
+            self.places.append(str(told["title"]))
+        if tag == "a":
+            url, name = str(told["href"]), str(told["download"])
+            # Without a name it would be opened, and not saved.
+            assert "/" not in name
+            assert url.startswith(_SAVED)
+            self.saved.append((name, base64.b64decode(url[len(_SAVED) :], validate=True)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag

@@ -1,4 +1,4 @@
-"""HTML of displays: whatever a service says is text in it, links are its own, images are images."""
+"""HTML of displays: whatever a service says is text, images are images, and no link leads out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shown import Shown
 
 from flowfs.display import words
-from flowfs.display.markup import element, joined, link, table
+from flowfs.display.markup import element, joined, table, to_copy, to_save
 from flowfs.display.pages import File, RunPage, ServicePage, TablePage
 from flowfs.display.pictures import MOST_BYTES, picture, type_of
 
@@ -44,13 +44,12 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-urls = st.none() | texts | texts.map(lambda text: f"{ENDPOINT}/runs/{text}")
+places = st.none() | texts | texts.map(lambda text: f"{ENDPOINT}/runs/{text}")
 rows = st.dictionaries(
     st.sampled_from(["id", "state", "created", "started", "finished", "duration"]) | texts, values
 )
-files = st.builds(
-    File, texts, urls, values, st.none() | st.binary() | st.binary().map(lambda b: PNG + b)
-)
+some_bytes = st.none() | st.binary() | st.binary().map(lambda b: PNG + b)
+files = st.builds(File, texts, places, values, some_bytes, some_bytes)
 
 
 # -- whatever it is ------------------------------------------------------------
@@ -63,11 +62,9 @@ files = st.builds(
     ),
     remark=texts,
 )
-def test_a_service_is_nothing_but_text_and_a_link(
-    user: str | None, workflows: Any, remark: str
-) -> None:
+def test_a_service_is_nothing_but_text(user: str | None, workflows: Any, remark: str) -> None:
     page = ServicePage(ENDPOINT, user, True, workflows, remark)
-    assert Shown(page.html(), ORIGIN).links == [ENDPOINT]
+    assert Shown(page.html()).saved == []
 
 
 @given(
@@ -76,52 +73,54 @@ def test_a_service_is_nothing_but_text_and_a_link(
     arguments=st.dictionaries(texts, values, max_size=4),
     messages=st.lists(values, max_size=3),
     made=st.lists(files, max_size=3),
-    url=urls,
+    place=places,
     remark=texts,
 )
-def test_a_run_is_nothing_but_text_images_and_links_to_its_service(
-    run_id: str, row: Any, arguments: Any, messages: Any, made: Any, url: Any, remark: str
+def test_a_run_is_nothing_but_text_images_and_results_to_save(
+    run_id: str, row: Any, arguments: Any, messages: Any, made: Any, place: Any, remark: str
 ) -> None:
-    page = RunPage(ENDPOINT, run_id, "p", row, arguments, messages, made, url, remark)
-    shown = Shown(page.html(), ORIGIN)
+    page = RunPage(run_id, "p", row, arguments, messages, made, place, remark)
+    shown = Shown(page.html())
+    assert [data for _, data in shown.saved] == [
+        file.kept for file in made if file.kept is not None
+    ]
     assert all(type_of(data) == kind for kind, data in shown.images)
 
 
 @given(
     columns=st.lists(texts, max_size=4),
     made=st.lists(rows, max_size=3),
-    url=st.dictionaries(texts, texts, max_size=2),
+    place=st.dictionaries(texts, texts, max_size=2),
     pictures=st.dictionaries(st.tuples(texts, texts), st.binary() | texts, max_size=3),
 )
-def test_a_table_is_nothing_but_text_images_and_links_to_its_service(
-    columns: Any, made: Any, url: Any, pictures: Any
+def test_a_table_is_nothing_but_text_and_images(
+    columns: Any, made: Any, place: Any, pictures: Any
 ) -> None:
     columns = list(dict.fromkeys(["id", "state", *columns]))
-    Shown(TablePage(ENDPOINT, columns, made, url, pictures, 3).html(), ORIGIN)
+    assert Shown(TablePage(columns, made, place, pictures, 3).html()).saved == []
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_told_can_be_read_as_it_is(text: str) -> None:
     arguments = {"a": text}
-    shown = Shown(RunPage(ENDPOINT, "r", "p", arguments=arguments).html(), ORIGIN)
+    shown = Shown(RunPage("r", "p", arguments=arguments).html())
     told = text if text.isprintable() else text.encode("unicode_escape", "surrogatepass").decode()
     assert told in shown.text
 
 
 def test_what_is_long_is_cut() -> None:
     page = RunPage(
-        ENDPOINT,
         "r" * 100_000,
         "p" * 100_000,
         {"state": "S" * 100_000, "created": "C" * 100_000},
         {"a" * 100_000: "b" * 100_000, **{str(n): n for n in range(1000)}},
         ["line\n" * 100_000, "m" * 100_000],
-        [File("f" * 100_000, title="t" * 100_000)] * 1000,
+        [File("f" * 100_000, "p" * 100_000, title="t" * 100_000, kept=b"")] * 1000,
         remark="r" * 100_000,
     )
     assert len(page.html()) < 500_000
     wide = [str(n) for n in range(10_000)]
-    assert len(TablePage(ENDPOINT, wide, [dict.fromkeys(wide, "x" * 10_000)]).html()) < 50_000
+    assert len(TablePage(wide, [dict.fromkeys(wide, "x" * 10_000)]).html()) < 50_000
 
 
 # -- markup --------------------------------------------------------------------
@@ -134,35 +133,45 @@ def test_text_is_escaped_and_markup_is_not() -> None:
     assert "&lt;x&gt;" in table([["<x>"]], ["head"])
 
 
+def test_an_id_is_to_be_copied_and_leads_nowhere() -> None:
+    made = to_copy("<r>", f"{ENDPOINT}/groups/g/runs/r?a=b&c=\"d'")
+    shown = Shown(made)
+    assert "user-select:all" in made
+    assert (shown.text, shown.saved) == ("<r>", [])
+    assert shown.places == [f"{ENDPOINT}/groups/g/runs/r?a=b&c=\"d'"]
+    assert Shown(to_copy("r")).places == []
+
+
+@pytest.mark.parametrize("data", [b"", b"a,b\n1,2\n", b"<script>alert(1)</script>", SVG, PNG])
+def test_whatever_a_result_is_it_is_saved_and_never_opened(data: bytes) -> None:
+    made = to_save(data, "outputs/results/page.html", "save <it>")
+    shown = Shown(made)
+    assert shown.saved == [("page.html", data)]
+    assert shown.text == "save <it>"
+    assert 'href="data:application/octet-stream;base64,' in made
+
+
 @pytest.mark.parametrize(
-    "url",
+    ("name", "saved"),
     [
-        None,
-        "",
-        "javascript:alert(1)",
-        "http://flow.example.org/flowserv/api/v1/runs/r",
-        "https://flow.example.org:444/x",
-        "https://flow.example.org.evil.example/x",
-        "https://flow.example.org@evil.example/x",
-        "https://user@flow.example.org/x",
-        "//flow.example.org/x",
-        "https://flow.example.org\\@evil.example/x",
-        "https://flow.example.org/\n",
-        'https://flow.example.org/"><script>',
-        "https://[::1/x",
-        "https://flow.example.org:x/",
-        f"{ORIGIN}/{'x' * 5000}",
-        "data:text/html,x",
+        ("a/b", "b"),
+        ("../../.bashrc", ".bashrc"),
+        ('x" onclick="alert(1)', 'x" onclick="alert(1)'),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("a\nb", "a\\nb"),
     ],
 )
-def test_a_link_that_leads_elsewhere_is_none(url: str | None) -> None:
-    assert link(url, ENDPOINT, "text") == "<span>text</span>"
+def test_a_result_is_saved_under_the_last_part_of_its_name(name: str, saved: str) -> None:
+    assert Shown(to_save(b"", name, "save")).saved == [(saved, b"")]
 
 
-def test_a_link_tells_nobody_where_it_was() -> None:
-    made = link(f"{ENDPOINT}/runs/r%20?a=b&c=d", ENDPOINT, "<r>")
-    assert 'rel="noopener noreferrer"' in made
-    assert Shown(made, ORIGIN).links == [f"{ENDPOINT}/runs/r%20?a=b&c=d"]
+def test_only_small_results_can_be_saved_and_not_too_many() -> None:
+    kept = [bytes(64 << 10), bytes((64 << 10) + 1), *[bytes(64 << 10)] * 4, b"1", b""]
+    made = [File(f"f{number}", kept=data) for number, data in enumerate(kept)]
+    shown = Shown(RunPage("r", "p", files=made).html())
+    assert [name for name, _ in shown.saved] == ["f0", "f2", "f3", "f4", "f7"]
+    assert sum(len(data) for _, data in shown.saved) == 256 << 10
+    assert all(file.name in shown.text for file in made)
 
 
 # -- pictures ------------------------------------------------------------------

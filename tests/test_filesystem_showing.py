@@ -78,7 +78,7 @@ class Gallery:
 
     def shown(self, display: Any) -> Shown:
         """Return what a notebook shows."""
-        return Shown(display._repr_html_(), self.server.origin)
+        return Shown(display._repr_html_())
 
 
 @pytest.fixture
@@ -200,15 +200,15 @@ def test_a_run_is_looked_up_once_and_after_its_end_never_again(gallery: Gallery)
 def test_a_run_shows_arguments_results_and_pictures(world: World) -> None:
     handle = world.succeeded(window=3)
     run = world.fs().run(handle["id"])
-    shown = Shown(run._repr_html_(), world.endpoint.partition("/flowserv")[0])
+    shown = Shown(run._repr_html_())
     for part in (handle["id"], "SUCCESS", world.upload, "window", "outputs/results/summary.csv"):
         assert part in shown.text
     assert shown.images == [("image/svg+xml", world.rest.result(handle, "results/plot.svg"))]
-    below = f"{world.endpoint}/runs/{handle['id']}"
-    files = {f"{below}/downloads/files/{file['id']}" for file in handle["files"]}
-    assert set(shown.links) == {below, *files}
-    data = {world.rest.session.get(url, timeout=60).content for url in files}
-    assert shown.images[0][1] in data
+    below = world.url(run.path)
+    files = [f"{below}/outputs/{file['name']}" for file in handle["files"]]
+    assert shown.places == [below, below, *files]
+    for url in shown.places:
+        assert world.fs().exists(url)
 
 
 def test_a_failed_run_shows_what_was_said(gallery: Gallery) -> None:
@@ -275,12 +275,47 @@ def test_whatever_a_handle_holds_is_shown(gallery: Gallery, handle: dict[str, An
     assert run_id in gallery.shown(gallery.fs.show_runs(gallery.group_id)).text
 
 
-def test_routes_that_lead_elsewhere_are_no_links(gallery: Gallery) -> None:
-    patterns = gallery.server.routes.patterns
-    patterns["runs:get"] = "https://evil.example/runs/{runId}"
+def test_results_that_are_at_hand_can_be_saved_and_nobody_is_asked_for_them(
+    gallery: Gallery,
+) -> None:
+    files = {"d/a.json": b"{}", "b.csv": b"a,b", "c.png": PNG, "d.bin": bytes((64 << 10) + 1)}
+    run = gallery.fs.run(gallery.run(files={**files, "e.txt": b""}))
+    assert gallery.shown(run).saved == [("c.png", PNG)]  # which is shown
+    for name in ("d/a.json", "d.bin", "e.txt"):
+        with run.open(f"outputs/{name}") as file:
+            assert file.read() == files.get(name, b"")
+    before = gallery.server.count()
+    shown = gallery.shown(run)
+    assert shown.saved == [("a.json", b"{}"), ("c.png", PNG), ("e.txt", b"")]
+    assert "outputs/b.csv" in shown.text
+    assert gallery.server.count() == before
+
+
+def test_nothing_shown_leads_to_the_service_or_holds_the_token(gallery: Gallery) -> None:
+    run_id = gallery.run(files={"p.png": PNG})
+    fs = gallery.another()
+    for display in (fs.run(run_id), fs.show_runs(gallery.group_id, pictures="outputs/p.png"), fs):
+        html = display._repr_html_()
+        shown = Shown(html)  # which knows of no other links
+        assert "http://" not in html.replace("flow+http://", "").replace(fs.endpoint, "")
+        assert str(fs._shared.session.credentials.token) not in html
+        for place in shown.places:
+            assert fs.exists(place)
+
+
+def test_a_table_tells_where_the_runs_are_that_are_known(gallery: Gallery) -> None:
+    pytest.importorskip("pandas")
     run_id = gallery.run()
-    gallery.server.on("GET", f"/runs/{run_id}", Reply(body=gallery.server.routes.runs[run_id]))
-    assert gallery.shown(gallery.fs.show_runs(gallery.group_id)).links == []
+    fs = gallery.another()
+    place = fs.unstrip_protocol(f"{gallery.group}/runs/{run_id}")
+    assert gallery.shown(fs.show_runs(gallery.group_id)).places == [place]
+    frame = fs.runs(gallery.group_id)
+    assert gallery.shown(fs.show_runs(frame)).places == [place]
+    stranger = gallery.another()
+    before = gallery.server.count()
+    shown = gallery.shown(stranger.show_runs(frame))
+    assert (shown.places, run_id in shown.text) == ([], True)
+    assert gallery.server.count() == before
 
 
 # -- a table in a notebook -----------------------------------------------------
@@ -296,7 +331,7 @@ def test_a_groups_runs_are_shown_with_pictures(gallery: Gallery) -> None:
     assert shown.images == [("image/svg+xml", SVG)]
     for part in ("SUCCESS", "ERROR", "mean", "4.5", "created (UTC)", "outputs/plot.svg"):
         assert part in shown.text
-    assert len(shown.links) == 2
+    assert len(shown.places) == 2
     assert repr(table) == "<RunsTable of 2 runs>"
 
 
@@ -417,8 +452,7 @@ def test_a_file_system_whose_service_fails_says_so(gallery: Gallery, reply: Repl
 
 def test_a_file_system_without_a_service_shows_its_address(gallery: Gallery) -> None:
     fs = FlowFileSystem("http://127.0.0.1:1/api", "x", retries=0)
-    shown = Shown(fs._repr_html_(), "http://127.0.0.1:1")
-    assert shown.links == ["http://127.0.0.1:1/api"]
+    assert fs.endpoint in Shown(fs._repr_html_()).text
 
 
 def test_groups_of_one_workflow_that_fails_are_left_out(gallery: Gallery) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from urllib.parse import urlsplit
 
 from flowfs.errors import printable
-from flowfs.service.descriptor import origin_of
 
-__all__ = ["Html", "element", "joined", "link", "shortened", "table"]
+__all__ = ["Html", "element", "joined", "shortened", "table", "to_copy", "to_save"]
 
 _LONGEST = 4000  # characters of a text
-_HREF = 2000  # characters of a link
+_NAME = 200  # characters of the name that a file is saved under
 
 
 class Html(str):
@@ -58,35 +57,40 @@ def element(name: str, *children: str, **attributes: str | None) -> Html:
     return Html(f"<{name}{told}>" if name in ("br", "img") else f"<{name}{told}>{inner}</{name}>")
 
 
-def link(url: str | None, endpoint: str, *children: str) -> Html:
-    """Return a link to the service; only its text where the URL leads elsewhere.
+def to_copy(text: str, place: str | None = None) -> Html:
+    """Return an id or a path: a click selects all of it, which is then to be copied.
 
     Parameters
     ----------
-    url : str or None
-        Where to: of the scheme, host and port of `endpoint`, which are http or https.
-    endpoint : str
-        URL of the service's API root.
+    text : str
+        What is shown.
+    place : str or None
+        Its ``flow://`` URL, which is told to whoever points at it. It is no link: a browser has
+        no token to send there.
+    """
+    about = None if place is None else shortened(place, _LONGEST)
+    return element("code", text, title=about, style="user-select:all")
+
+
+def to_save(data: bytes, name: str, *children: str) -> Html:
+    """Return a link that saves bytes, which are in it; whatever they are, no browser shows them.
+
+    Parameters
+    ----------
+    data : bytes
+        All of the file.
+    name : str
+        Its path; it is saved under the last part of it.
     *children : str
         What is shown.
     """
-    if url is None or not _is_of(url, endpoint):
-        return element("span", *children)
-    return element("a", *children, href=url, target="_blank", rel="noopener noreferrer")
-
-
-def _is_of(url: str, endpoint: str) -> bool:
-    if len(url) > _HREF or not url.isprintable() or not url.isascii():
-        return False
-    if any(character in url for character in " \\\"'<>`"):
-        return False
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or parts.username is not None:
-            return False
-        return origin_of(url) == origin_of(endpoint)
-    except ValueError:
-        return False
+    return element(
+        "a",
+        *children,
+        href=f"data:application/octet-stream;base64,{b64encode(data).decode('ascii')}",
+        download=shortened(name.rpartition("/")[2], _NAME),
+        title=f"save {len(data)} bytes",
+    )
 
 
 _CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowfs.display import words
-from flowfs.display.markup import Html, element, joined, link, shortened, table
+from flowfs.display.markup import Html, element, joined, shortened, table, to_copy, to_save
 from flowfs.display.pictures import picture
 
-__all__ = ["File", "RunPage", "ServicePage", "TablePage"]
+__all__ = ["MOST_FILES", "File", "RunPage", "ServicePage", "TablePage"]
 
 _MOST_LINES = 30  # of a run's messages
 _MOST_ARGUMENTS = 40
-_MOST_FILES = 40
+MOST_FILES = 40  # of a run; so many are told
 _MOST_COLUMNS = 30
+_SAVED = 64 << 10  # bytes of a result that can be saved from a page
+_ALL_SAVED = 256 << 10
 _MUTED = "opacity:0.7"
 
 
@@ -60,14 +62,14 @@ class ServicePage:
             "div",
             element("b", "FlowFileSystem"),
             " ",
-            link(self.endpoint, self.endpoint, self.endpoint),
+            to_copy(self.endpoint),
             *(f" · {one}" for one in said),
         )
         rows = []
         for workflow, groups in self.workflows or ():
             for name, group_id, runs in groups or [("", "", None)]:
                 count = "" if runs is None else str(runs)
-                path = element("code", f"groups/{group_id}") if group_id else ""
+                path = to_copy(f"groups/{group_id}") if group_id else ""
                 rows.append([words.as_text(workflow), words.as_text(name), path, count])
         shown = [table(rows, ["workflow", "group", "path", "runs"])] if rows else []
         return _page(head, *shown, *([_remark(self.remark)] if self.remark else []))
@@ -81,18 +83,21 @@ class File:
     ----------
     name : str
         Its path within the run.
-    url : str or None
-        The service's own URL of it.
+    place : str or None
+        Its ``flow://`` URL.
     title : Any
         What the workflow says of it; None for nothing.
     data : bytes or None
         What is in it, if that is to be shown.
+    kept : bytes or None
+        What is in it, if that is at hand: to be saved if it is small.
     """
 
     name: str
-    url: str | None = None
+    place: str | None = None
     title: Any = None
     data: bytes | None = None
+    kept: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,6 @@ class RunPage:
 
     Parameters
     ----------
-    endpoint : str
-        URL of the service's API root.
     run_id : str
         Which run.
     path : str
@@ -116,28 +119,25 @@ class RunPage:
         Of a run that failed or was canceled.
     files : sequence of File
         Its results.
-    url : str or None
-        The service's own URL of it.
+    place : str or None
+        Its ``flow://`` URL.
     remark : str
         What there is to say about it.
     """
 
-    endpoint: str
     run_id: str
     path: str
     row: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     messages: Sequence[Any] = ()
     files: Sequence[File] = ()
-    url: str | None = None
+    place: str | None = None
     remark: str = ""
 
     def html(self) -> str:
         """Return the page."""
         known = words.state(self.row["state"]) if self.row.get("state") else ""
-        head = element(
-            "div", element("b", "Run "), link(self.url, self.endpoint, self.run_id), " ", known
-        )
+        head = element("div", element("b", "Run "), to_copy(self.run_id, self.place), " ", known)
         parts = [head, self._facts()]
         if self.remark:
             parts.append(_remark(self.remark))
@@ -160,7 +160,7 @@ class RunPage:
         facts += [("duration", took)] if took else []
         return element(
             "div",
-            element("code", self.path),
+            to_copy(self.path, self.place),
             *(f" · {name} {told}" for name, told in facts),
             style=_MUTED,
         )
@@ -177,21 +177,22 @@ class RunPage:
         return element("pre", told, style="margin:4px 0;white-space:pre-wrap")
 
     def _files(self) -> Html:
-        rows = [
-            [
-                link(file.url, self.endpoint, element("code", file.name)),
-                words.as_text(file.title, 200),
-            ]
-            for file in self.files[:_MOST_FILES]
-        ]
-        if len(self.files) > _MOST_FILES:
-            rows.append([f"… and {len(self.files) - _MOST_FILES} more", ""])
+        rows = []
+        left = _ALL_SAVED
+        for file in self.files[:MOST_FILES]:
+            saved = ""
+            if file.kept is not None and len(file.kept) <= min(_SAVED, left):
+                left -= len(file.kept)
+                saved = to_save(file.kept, file.name, "save")
+            rows.append([to_copy(file.name, file.place), words.as_text(file.title, 200), saved])
+        if len(self.files) > MOST_FILES:
+            rows.append([f"… and {len(self.files) - MOST_FILES} more", "", ""])
         images = [
             element("div", image, style="margin:4px 0")
             for file in self.files
             if file.data is not None and (image := picture(file.data, file.name)) is not None
         ]
-        return joined(table(rows, ["result", ""]) if rows else Html(""), *images)
+        return joined(table(rows, ["result", "", ""]) if rows else Html(""), *images)
 
 
 _TIMES = ("created", "started", "finished")
@@ -205,24 +206,21 @@ class TablePage:
 
     Parameters
     ----------
-    endpoint : str
-        URL of the service's API root.
     columns : sequence of str
         What there is of each run; ``id``, ``state``, times and ``duration`` are told as such.
     rows : sequence of mapping
         Cells by column, of those that are shown.
-    urls : mapping of str to str
-        The service's own URLs of runs, by their ids.
+    places : mapping of str to str
+        ``flow://`` URLs of runs, by their ids, as far as they are known.
     pictures : mapping of (str, str) to bytes or str
         By id and column: what a file holds that may be a picture, or why it is not shown.
     more : int
         How many runs are not shown.
     """
 
-    endpoint: str
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
-    urls: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[tuple[str, str], bytes | str] = field(default_factory=dict)
     more: int = 0
 
@@ -259,7 +257,7 @@ class TablePage:
         value = row.get(name)
         if name == "id":
             run_id = str(value)
-            return link(self.urls.get(run_id), self.endpoint, element("code", run_id))
+            return to_copy(run_id, self.places.get(run_id))
         if name == "state":
             return words.state(value)
         if name in _TIMES:

@@ -12,7 +12,7 @@ __all__ = ["ENDINGS", "MOST_BYTES", "picture", "type_of"]
 #: Names of results that may be pictures end so.
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 
-#: Bytes of a picture that is shown; a larger one is a link.
+#: Bytes of a picture that is shown.
 MOST_BYTES = 512 * 1024
 
 _SIGNATURES = (

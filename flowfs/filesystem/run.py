@@ -6,10 +6,11 @@ import copy
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from flowfs.catalog import RunRecord, run_files, timestamp
+from flowfs.catalog import FileRecord, RunRecord, run_files, timestamp
 from flowfs.errors import FlowError
 from flowfs.filesystem.hurried import within
 from flowfs.filesystem.rendering import plain_arguments, run_row
+from flowfs.filesystem.sources import source_in_run
 from flowfs.names import to_name
 from flowfs.pool import call_all
 from flowfs.tree import RESERVED_RUN_NAMES, join
@@ -32,7 +33,8 @@ class Run:
 
     In a notebook a run shows itself, with its arguments and results and up to four of its
     pictures. What that takes is asked for within three seconds; what has not come by then is
-    left out.
+    left out. Results of 64 KiB at most that are at hand by then, because somebody has read them,
+    can be saved from there, 256 KiB in all.
 
     Attributes
     ----------
@@ -169,21 +171,16 @@ class Run:
     # -- how it looks ------------------------------------------------------
 
     def _repr_html_(self) -> str:
-        from flowfs.display.pages import File, RunPage
+        from flowfs.display.pages import MOST_FILES, File, RunPage
         from flowfs.display.pictures import ENDINGS, MOST_BYTES
 
         fs = self._fs
         uploads: dict[str, str] = {}
-        urls: dict[str, str] = {}
         data: dict[str, bytes] = {}
 
         def look() -> None:
             handle = self._handle()
-            runs = fs.catalog.service.runs
-            urls[""] = runs.urls("runs:get", runId=self.id)
             files = run_files(handle)
-            for file in files:
-                urls[file.id] = runs.urls("runs:download:file", runId=self.id, fileId=file.id)
             uploads.update(fs.entries.upload_names(self.group_id))
             shown = [file for file in files if file.stored.lower().endswith(ENDINGS)][:_PICTURES]
             call_all(
@@ -195,10 +192,13 @@ class Run:
                 ),
             )
 
+        def at_hand(file: FileRecord) -> bytes | None:
+            # Nobody is asked: what has been read, or come along with a question, is kept.
+            return fs.content.small(source_in_run(fs.catalog.service, self.id, file))
+
         trouble = within(_PATIENCE, look)
         handle = fs.catalog.known_run(self.id, any_age=True) or {}
         page = RunPage(
-            endpoint=fs.endpoint,
             run_id=self.id,
             path=self.path,
             row=run_row(handle, uploads) if handle else {},
@@ -206,14 +206,15 @@ class Run:
             messages=_messages(handle),
             files=[
                 File(
-                    name=join("outputs", *file.output),
-                    url=urls.get(file.id),
+                    name=(name := join("outputs", *file.output)),
+                    place=fs.unstrip_protocol(join(self.path, name)),
                     title=file.about.get("title"),
                     data=data.get(file.id),
+                    kept=at_hand(file) if number < MOST_FILES else None,
                 )
-                for file in run_files(handle)
+                for number, file in enumerate(run_files(handle))
             ],
-            url=urls.get(""),
+            place=fs.unstrip_protocol(self.path),
             remark=told(trouble),
         )
         return page.html()

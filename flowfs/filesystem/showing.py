@@ -94,7 +94,7 @@ class Showing(Running):
         pictures: str | Sequence[str] = (),
         limit: int = 50,
     ) -> RunsTable:
-        """Show runs in a notebook: states in colour, ids as links, pictures among the cells.
+        """Show runs in a notebook: states in colour, pictures among the cells.
 
         Costs what :meth:`runs` costs, and one request for each picture.
 
@@ -130,16 +130,14 @@ class Showing(Running):
             rows, columns = _of_frame(runs)
         shown = rows[: max(0, limit)]
         found = self._pictures(shown, [pictures] if isinstance(pictures, str) else list(pictures))
-        urls = self.catalog.service.runs.urls
         return RunsTable(
             TablePage(
-                endpoint=self.endpoint,
                 columns=columns,
                 rows=shown,
-                urls={
-                    run_id: urls("runs:get", runId=run_id)
+                places={
+                    run_id: self.unstrip_protocol(Run(self, group_id, run_id).path)
                     for row in shown
-                    if (run_id := str(row.get("id"))) not in ("", ".", "..")
+                    if (group_id := self.catalog.group_of_run(run_id := str(row.get("id"))))
                 },
                 pictures=found,
                 more=len(rows) - len(shown),
