@@ -11,6 +11,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 html_theme = "furo"
 html_title = f"flowfs {release}"
+html_show_copyright = False
 # What `scripts/manpages` makes of two of the pages.
 man_pages = [
     ("command", "flowfs", "a workflow service as a file system", "", 1),
