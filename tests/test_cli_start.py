@@ -119,7 +119,7 @@ def test_a_sweep_goes_on_where_it_stopped(server: StandIn, flowfs: Commanding, s
     assert said.code == 1
     assert said.lines == list(server.routes.runs)
     assert "line 2 was not started:" in said.err
-    assert "1 were not sent" in said.err
+    assert "1 was not sent" in said.err
     server.on("POST", "/groups/.*", None)
     said = flowfs("start", "hello", sweep)
     assert said.code == 0
@@ -133,7 +133,9 @@ def test_again_starts_all_anew(server: StandIn, flowfs: Commanding, sweep: str) 
     first = flowfs("start", "hello", sweep).lines
     same = flowfs("start", "hello", sweep)
     assert same.lines == first
-    assert "all have been started before; --again starts them anew" in same.err
+    assert same.err == (
+        "flowfs: nothing left to do: all have been started before; --again starts them anew\n"
+    )
     assert not set(flowfs("start", "hello", sweep, "--again").lines) & set(first)
     assert len(server.routes.runs) == 6
     assert flowfs("start", "hello", "-", "--again", stdin=b"{}").code == 2
@@ -320,7 +322,7 @@ def test_wait_ends_when_the_time_is_up_and_names_what_is_active(
     assert (said.code, said.lines) == (6, [])
     assert f"have not ended within 0 s: {run_id}" in said.err
     assert flowfs("wait", "nobody").code == 3
-    assert flowfs("wait", run_id, "--timeout", "-1").code == 1
+    assert flowfs("wait", run_id, "--timeout", "-1").code == 2
 
 
 # -- cancel --------------------------------------------------------------------------
@@ -365,7 +367,7 @@ def test_runs_is_a_table_for_people_and_for_programs(server: StandIn, flowfs: Co
     ]
     (row,) = flowfs.json("runs", "hello", "--state", "error")
     assert (row["id"], row["state"], row["b"], row["duration"]) == (second, "ERROR", True, 0.0)
-    assert flowfs("runs", "hello", "--state", "no").code == 1
+    assert flowfs("runs", "hello", "--state", "no").code == 2
     assert flowfs("runs", "hello", "--state", "PENDING").lines == []
     assert flowfs("runs", "nobody").code == 3
     assert flowfs("runs", "hello", "--csv", "--json").code == 2

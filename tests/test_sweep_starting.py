@@ -64,7 +64,7 @@ class Sweeping:
     def time_passes(self) -> None:
         """Have the ledger say that all was sent long ago."""
         text = self.ledger.read_text()
-        self.ledger.write_text(re.sub(r'"at":[0-9.]+', '"at":1000.5', text))
+        self.ledger.write_text(re.sub(r'"up":[0-9.]+', '"up":-1000000.5', text))
 
     def has(self, *, sent: int, acted: int) -> bool:
         """Tell whether so many starts have come, and the service has done so many of them."""
@@ -244,6 +244,55 @@ def test_rows_of_the_same_arguments_are_as_many_runs(sweeping: Sweeping) -> None
     assert (len(outcome.before), len(outcome.started)) == (3, 2)
     assert len(set(outcome.runs.values())) == 5
     assert sweeping.runs() == ["Hi"] * 5
+
+
+def one_is_unclear(sweeping: Sweeping) -> None:
+    """Have somebody killed while a row is on its way."""
+    sweeping.server.on("POST", "/groups/.*", Reply(hang="before"))
+    process = killed(sweeping, "never")
+    wait_until(lambda: sweeping.has(sent=1, acted=0), LONG, "a start that hangs")
+    process.kill()
+    process.communicate(timeout=LONG)
+    sweeping.server.on("POST", "/groups/.*", None)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        (r'"at":[0-9.]+', '"at":1000.5'),  # the day's clock jumps ahead by years
+        (r'"boot":"[^"]*"', '"boot":"another"'),  # no clock tells how long ago that was
+    ],
+)
+def test_a_clock_that_jumps_does_not_have_a_row_sent_before_its_time_is_up(
+    sweeping: Sweeping, written: str, instead: str
+) -> None:
+    one_is_unclear(sweeping)
+    text = sweeping.ledger.read_text()
+    changed, count = re.subn(written, instead, text)
+    assert count == 1
+    sweeping.ledger.write_text(changed)
+
+    def looked(count: int, seconds: float) -> None:
+        # The reply was lost, the start was not: it comes while it is looked for.
+        assert (count, sweeping.server.count("POST")) == (1, 1)
+        sweeping.server.own(sweeping.server.requests("POST")[0])
+
+    outcome = sweeping.start(fs=sweeping.fs(timeout=LONG), looking=looked)
+    assert (len(outcome.before), len(outcome.started)) == (1, ROWS - 1)
+    assert sweeping.all_once()
+
+
+def test_starting_all_anew_is_noted_once_all_rows_are_right(sweeping: Sweeping) -> None:
+    first = sweeping.start()
+    right, sweeping.rows = sweeping.rows, [*sweeping.rows, {"names": "nowhere.txt"}]
+    with pytest.raises(InvalidArguments):
+        sweeping.start(again=True)
+    sweeping.rows = right
+    assert sweeping.start().before == first.started
+    assert sweeping.server.count("POST") == ROWS
+    anew = sweeping.start(again=True)
+    assert len(anew.started) == ROWS
+    assert set(anew.started.values()).isdisjoint(first.started.values())
 
 
 # -- what a service does -----------------------------------------------------------

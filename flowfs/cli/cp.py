@@ -15,7 +15,7 @@ from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.cat import bytes_out, copy_to
 from flowfs.cli.ending import Several, tidy_up_at_signals
 from flowfs.cli.naming import Place, expand, find_place, is_remote
-from flowfs.cli.output import print_json, say, stdin
+from flowfs.cli.output import documents, say, stdin
 from flowfs.errors import (
     AlreadyExists,
     FlowError,
@@ -111,9 +111,32 @@ def cp(
     """
     if len(names) < 2:
         raise click.UsageError("a source and a target are needed: flowfs cp SOURCE... TARGET")
+    if as_json and names[-1] == "-":
+        raise click.UsageError("with --json nothing else is printed: give a target, not -")
     tidy_up_at_signals(click.get_current_context())
-    *given, target = names
     several = Several()
+    with documents(as_json) as told:
+        for copy in _copied(access, names, several, recursive, no_clobber, preserve):
+            told.append(copy.told)
+            if as_json:
+                continue
+            if "run" in copy.told:
+                say(f"{copy.told['state']} {printable(copy.told['run'])}")
+            elif verbose:
+                say(f"{printable(copy.told['from'])} -> {printable(copy.told['to'])}")
+        several.end()
+
+
+def _copied(
+    access: Access,
+    names: Sequence[str],
+    several: Several,
+    recursive: bool,
+    no_clobber: bool,
+    preserve: bool,
+) -> Sequence[_Copy]:
+    """Copy, and return what was copied."""
+    *given, target = names
     sources: list[_End] = []
     for name in given:
         with several.one():
@@ -123,7 +146,7 @@ def cp(
         raise click.UsageError("neither is on a service: for files of this machine there is cp")
     if target == "-":
         _to_stdout(sources, several)
-        return
+        return []
     planning = _Planning(several, recursive)
     if is_remote(target):
         copies = planning.to_service(sources, find_place(access, target))
@@ -132,15 +155,7 @@ def cp(
     _check_targets(copies)
     if no_clobber:
         copies = [copy for copy in copies if not copy.is_there]
-    done = _run(copies, several, preserve)
-    if as_json:
-        print_json([copy.told for copy in done])
-    for copy in () if as_json else done:
-        if "run" in copy.told:
-            say(f"{copy.told['state']} {printable(copy.told['run'])}")
-        elif verbose:
-            say(f"{printable(copy.told['from'])} -> {printable(copy.told['to'])}")
-    several.end()
+    return _run(copies, several, preserve)
 
 
 def _local(name: str) -> str:
@@ -299,9 +314,10 @@ def _run(copies: Sequence[_Copy], several: Several, preserve: bool) -> list[_Cop
             continue
         if isinstance(outcome, Exception):
             raise outcome
-        if preserve and isinstance(copy.source, Place) and isinstance(copy.target, str):
-            _keep_time(copy.source, copy.target)
         done.append(copy)
+        if preserve and isinstance(copy.source, Place) and isinstance(copy.target, str):
+            with several.one():
+                _keep_time(copy.source, copy.target)
     return done
 
 
@@ -374,5 +390,14 @@ def _opened(source: _End) -> Iterator[IO[bytes]]:
 def _keep_time(source: Place, target: str) -> None:
     entry = source.fs.entries.entry(source.fs.entries.resolve(source.path), ask=False)
     time = entry.get("mtime")
-    if time is not None:
+    if time is None:
+        return
+    try:
         os.utime(target, (time, time))
+    except OSError as error:  # a file system without, or that of others: as with cp, it stays
+        raise failure(
+            FlowError,
+            f"is copied, but its time could not be kept: {error.strerror}",
+            target,
+            errno=error.errno,
+        ) from None

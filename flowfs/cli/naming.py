@@ -100,7 +100,8 @@ def find_place(access: Access, text: str) -> Place:
     """Return the place that a name is of.
 
     Nothing is asked for a URL or path with a group by an id as flowServ makes them; one
-    request for any other id, and for a name three and one for each workflow.
+    request for any other id, and for a name three and one for each workflow. Of the top of the
+    tree the service's routes are asked for: nothing else would tell that there is none.
 
     Parameters
     ----------
@@ -122,7 +123,11 @@ def find_place(access: Access, text: str) -> Place:
         name, _, below = rest.partition("/")
         return Place(fs, _joined(_group(fs, name), below), text)
     if not path or head in _TOP:
-        return Place(fs, path, text)
+        place = Place(fs, path, text)
+        if head != ".flowfs" and not rest:
+            with place.named():
+                _ = fs.catalog.service.descriptor
+        return place
     return Place(fs, _joined(_bare(fs, head), rest), text)
 
 
@@ -173,6 +178,8 @@ def has_magic(text: str) -> bool:
 def expand(access: Access, texts: Iterable[str]) -> list[Place]:
     """Return the places that names are of, patterns among them (``*``, ``?``, ``[…]``, ``**``).
 
+    What is called so goes before a pattern. Ids have no such letters.
+
     Raises
     ------
     NotFound
@@ -181,7 +188,7 @@ def expand(access: Access, texts: Iterable[str]) -> list[Place]:
     found = []
     for text in texts:
         place = find_place(access, text)
-        if not has_magic(place.path):
+        if not has_magic(place.path) or _is_called_so(place):
             found.append(place)
             continue
         matching = place.fs.glob(place.path)
@@ -192,6 +199,13 @@ def expand(access: Access, texts: Iterable[str]) -> list[Place]:
         else:
             raise failure(NotFound, "nothing matches", text)
     return found
+
+
+def _is_called_so(place: Place) -> bool:
+    """Tell whether something has a pattern for its name; costs no more than the pattern would."""
+    segments = place.path.split("/")
+    ids = segments[:4] if segments[2:3] == ["runs"] else segments[:2]
+    return not any(map(has_magic, ids)) and bool(place.fs.exists(place.path))
 
 
 # -- which service, and which path -----------------------------------------------
@@ -280,9 +294,9 @@ def _group(fs: FlowFileSystem, name: str) -> str:
     from flowfs.names import from_name, to_name
 
     raw = from_name(name)
-    if _ID.fullmatch(name) or has_magic(name) or name in (".", ".."):
+    if _ID.fullmatch(name) or name in (".", ".."):
         return f"groups/{name}"
-    if raw:
+    if raw and not has_magic(name):
         try:
             fs.catalog.group(raw)
             return f"groups/{name}"
@@ -297,6 +311,8 @@ def _group(fs: FlowFileSystem, name: str) -> str:
         raise failure(
             NotFound, f"{len(called)} groups are called {name!r}: {paths}", f"groups/{name}"
         )
+    if has_magic(name):
+        return f"groups/{name}"
     known = ", ".join(sorted(one.title or one.name for one in listed)[:20]) or "none"
     raise failure(NotFound, f"no group has this id or name; there are: {known}", f"groups/{name}")
 
@@ -306,7 +322,7 @@ def _bare(fs: FlowFileSystem, name: str) -> str:
     from flowfs.names import from_name, to_name
 
     raw = from_name(name)
-    if raw and raw not in (".", ".."):
+    if raw and raw not in (".", "..") and not has_magic(name):
         try:
             fs.catalog.group(raw)
             return f"groups/{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ from flowfs.errors import FlowError, NotFound, failure, printable
 __all__ = [
     "columns",
     "document_time",
+    "documents",
     "human_size",
     "in_color",
     "on_terminal",
@@ -132,6 +134,30 @@ def print_json(document: Any) -> None:
         stdout().write("[]\n" if separator == "[\n" else "\n]\n")
         return
     say(json.dumps(document, indent=2))
+
+
+@contextlib.contextmanager
+def documents(as_json: bool) -> Iterator[list[Any]]:
+    """Collect within what is printed as a JSON list at the end, though something fails there.
+
+    Nothing is printed for who has used the command wrongly, or has interrupted it.
+
+    Parameters
+    ----------
+    as_json : bool
+        Whether it is printed.
+    """
+    told: list[Any] = []
+    try:
+        yield told
+    except BrokenPipeError:
+        raise
+    except (OSError, click.exceptions.Exit):
+        if as_json:
+            print_json(told)
+        raise
+    if as_json:
+        print_json(told)
 
 
 # -- figures -------------------------------------------------------------------

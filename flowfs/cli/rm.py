@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import click
 
@@ -12,9 +13,12 @@ from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.ending import Several
 from flowfs.cli.entry import document
 from flowfs.cli.naming import Place, expand, has_magic
-from flowfs.cli.output import on_terminal, print_json, say
+from flowfs.cli.output import documents, on_terminal, say
+from flowfs.cli.values import State
 from flowfs.cli.words import line
 from flowfs.errors import IsADirectory, NotFound, NotPermitted, failure, printable
+
+_Target: TypeAlias = tuple[Place, dict[str, Any]]
 
 _ASKED = 10  # runs that are looked into before they are deleted
 _AT_ONCE = 8  # requests
@@ -25,7 +29,7 @@ _AT_ONCE = 8  # requests
     "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
 )
 @click.option("-r", "--recursive", is_flag=True, help="Runs, with all that is in them.")
-@click.option("--state", metavar="STATE", help="Of runs, those in this state.")
+@click.option("--state", type=State(), metavar="STATE", help="Of runs, those in this state.")
 @click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was deleted.")
@@ -51,15 +55,29 @@ def rm(
     at before anything is deleted; then it is one request for each. An active run is not
     deleted: cancel it first. A pattern never takes `new`, and nothing goes through a link.
     """
-    from flowfs.pool import map_all
-    from flowfs.service.runs import STATES
-
-    state = state.upper() if state is not None else None
-    if state is not None and state not in STATES:
-        raise click.UsageError(f"no state {state!r}: there are {', '.join(STATES)}")
     several = Several()
-    targets: dict[str, tuple[Place, dict[str, Any]]] = {}
-    for name in places:
+    with documents(as_json) as gone:
+        for place, entry in _deleted(access, places, several, recursive, state, force, yes):
+            gone.append(document(entry))
+            if verbose and not as_json:
+                say(f"deleted {printable(place.path)}")
+        several.end()
+
+
+def _deleted(
+    access: Access,
+    names: tuple[str, ...],
+    several: Several,
+    recursive: bool,
+    state: str | None,
+    force: bool,
+    yes: bool,
+) -> Iterator[_Target]:
+    """Look at all, ask, and delete; yield what is gone."""
+    from flowfs.pool import map_all
+
+    targets: dict[str, _Target] = {}
+    for name in names:
         for place in _named(access, name, several, force):
             with several.one():
                 try:
@@ -72,12 +90,11 @@ def rm(
                     targets[place.url] = place, entry
     if several.code:
         click.echo("flowfs: nothing was deleted", err=True)
-        several.end()
+        return
     if targets and not yes:
         _ask(list(targets.values()))
     outcomes = map_all(_delete, targets.values(), _AT_ONCE)
-    gone = []
-    for (place, entry), outcome in zip(targets.values(), outcomes, strict=True):
+    for target, outcome in zip(targets.values(), outcomes, strict=True):
         if isinstance(outcome, NotFound) and force:
             continue
         if isinstance(outcome, OSError):
@@ -85,12 +102,7 @@ def rm(
         elif isinstance(outcome, Exception):
             raise outcome
         else:
-            gone.append(entry)
-            if verbose and not as_json:
-                say(f"deleted {printable(place.path)}")
-    if as_json:
-        print_json([document(entry) for entry in gone])
-    several.end()
+            yield target
 
 
 def _named(access: Access, name: str, several: Several, force: bool) -> list[Place]:
@@ -136,7 +148,7 @@ def _entry(place: Place, recursive: bool) -> dict[str, Any]:
     return entry
 
 
-def _ask(targets: list[tuple[Place, dict[str, Any]]]) -> None:
+def _ask(targets: list[_Target]) -> None:
     """Say what will go, and have it confirmed.
 
     Raises
@@ -167,7 +179,7 @@ def _described(place: Place, entry: dict[str, Any]) -> str:
     return f"{place.path} ({', '.join(told)})"
 
 
-def _delete(target: tuple[Place, dict[str, Any]]) -> None:
+def _delete(target: _Target) -> None:
     place, entry = target
     if entry["place"] == "run":
         place.fs.rm(place.path, recursive=True)

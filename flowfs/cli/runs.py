@@ -14,9 +14,9 @@ from flowfs.cli import completing
 from flowfs.cli.access import Access, json_option, service_options
 from flowfs.cli.naming import find_group
 from flowfs.cli.output import (
+    documents,
     in_color,
     on_terminal,
-    print_json,
     say,
     shown_time,
     state_style,
@@ -25,6 +25,7 @@ from flowfs.cli.output import (
     table,
     width_of,
 )
+from flowfs.cli.values import State
 from flowfs.errors import printable
 
 _LONGEST = 40  # characters of a cell
@@ -37,6 +38,7 @@ _LEFT_OUT = ("started", "finished")  # where people look; the duration tells mor
     "-s",
     "--state",
     "states",
+    type=State(),
     multiple=True,
     metavar="STATE",
     help="Only runs in this state: PENDING, RUNNING, SUCCESS, ERROR or CANCELED. May come again.",
@@ -66,15 +68,17 @@ def runs(
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two ways to say it: give one")
-    fs, group_id = find_group(access, group)
-    rows, columns = fs.run_rows(
-        f"groups/{_named(group_id)}/",
-        [state.upper() for state in states] or None,
-        results[0] if len(results) == 1 else results or None,
-    )
+    with documents(as_json) as told:
+        fs, group_id = find_group(access, group)
+        rows, columns = fs.run_rows(
+            f"groups/{_named(group_id)}/",
+            list(states) or None,
+            results[0] if len(results) == 1 else results or None,
+        )
+        told += [{name: row.get(name) for name in columns} for row in rows if as_json]
     if as_json:
-        print_json([{name: row.get(name) for name in columns} for row in rows])
-    elif as_csv:
+        return
+    if as_csv:
         writer = csv.writer(stdout(), lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_plain(row.get(name)) for name in columns] for row in rows)

@@ -105,17 +105,26 @@ def start(
                 errno=error.errno,
             ) from None
         with kept:
-            if again and not dry_run:
-                kept.again()
-            # As if nothing had been started; without --dry-run that is so now.
+            # As if nothing had been started; without --dry-run that is so, once all are checked.
             known = None if again and dry_run else kept
             outcome = _started(
                 start_sweep, fs, group_id, sweep, known, jobs, max_active, dry_run, quiet, again
             )
-    if sweep.single and not dry_run and not outcome.whole:
+    if sweep.single and not dry_run and outcome.refused:
+        if as_json:
+            _show(group_id, path, sweep, outcome, None, dry_run, as_json)
         for refusal in outcome.refused.values():
             raise refusal
-    states = _end(fs, group_id, sweep, outcome, wait, quiet, dry_run, again)
+    if not dry_run:
+        _complain(sweep, outcome, again)
+    states: dict[str, str] | None = None
+    if wait and not dry_run:
+        states = {}
+        try:
+            _wait(fs, group_id, sweep, outcome, states, quiet)
+        except OSError:  # what was started is shown all the same
+            _show(group_id, path, sweep, outcome, states, dry_run, as_json)
+            raise
     _show(group_id, path, sweep, outcome, states, dry_run, as_json)
     if outcome.broken is not None:
         raise outcome.broken
@@ -170,6 +179,7 @@ def _started(
                 workers=jobs,
                 max_active=max_active,
                 dry=dry_run,
+                again=again and ledger is not None,
                 told=told,
                 looking=looking,
             )
@@ -179,48 +189,44 @@ def _started(
             else:
                 complain([f"{len(said)} were started now; {_same(again)} goes on from there"])
             raise
-        for _ in outcome.before:
-            tally.one()
+        tally.before(len(outcome.before))
     return outcome
 
 
-def _end(
+def _complain(sweep: Sweep, outcome: Outcome, again: bool) -> None:
+    """Say what went wrong, row by row."""
+    names = [row.name for row in sweep.rows]
+    complain(
+        [f"{names[n]} was not started: {error.strerror}" for n, error in outcome.refused.items()]
+    )
+    complain(
+        [
+            f"{names[n]} may have been started: its reply never came, and no run of it is "
+            "listed yet; "
+            + ("look at the group's runs" if sweep.single else f"{_same(again)} looks again")
+            for n in outcome.unclear
+        ]
+    )
+    if outcome.unsent:
+        count = len(outcome.unsent)
+        complain([f"{count} {'was' if count == 1 else 'were'} not sent"])
+
+
+def _wait(
     fs: FlowFileSystem,
     group_id: str,
     sweep: Sweep,
     outcome: Outcome,
-    wait: bool,
+    states: dict[str, str],
     quiet: bool,
-    dry_run: bool,
-    again: bool,
-) -> dict[str, str] | None:
-    """Say what went wrong; wait for what was started, if that is wanted, and return the states."""
-    names = [row.name for row in sweep.rows]
-    if not dry_run:
-        complain(
-            [
-                f"{names[n]} was not started: {error.strerror}"
-                for n, error in outcome.refused.items()
-            ]
-        )
-        complain(
-            [
-                f"{names[n]} may have been started: its reply never came, and no run of it is "
-                "listed yet; "
-                + ("look at the group's runs" if sweep.single else f"{_same(again)} looks again")
-                for n in outcome.unclear
-            ]
-        )
-        if outcome.unsent:
-            complain([f"{len(outcome.unsent)} were not sent"])
-    if not wait or dry_run:
-        return None
+) -> None:
+    """Wait for what was started, and say what did not end in SUCCESS."""
     from flowfs.filesystem.waiting import Patience
 
+    names = [row.name for row in sweep.rows]
     runs = [(fs, (group_id, run_id)) for run_id in outcome.runs.values()]
-    states = wait_for(runs, Patience(), quiet=quiet)
+    wait_for(runs, Patience(), states, quiet=quiet)
     tell_of_endings(runs, states, {run_id: names[n] for n, run_id in outcome.runs.items()})
-    return states
 
 
 def _same(again: bool) -> str:
@@ -250,7 +256,7 @@ def _show(
     for run_id in outcome.runs.values():
         say(style(run_id))
     if outcome.before and outcome.whole and not outcome.started:
-        complain(["all have been started before; --again starts them anew"])
+        complain(["nothing left to do: all have been started before; --again starts them anew"])
 
 
 def _document(

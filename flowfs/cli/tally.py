@@ -40,6 +40,7 @@ class Tally:
         self._total = total
         self._quiet = quiet or total < 2
         self._done = 0
+        self._before = 0
         self._told = time.monotonic()
         self._lock = threading.Lock()
         self._shown: Progress | None = None
@@ -70,7 +71,7 @@ class Tally:
     ) -> None:
         if self._shown is not None:
             self._shown.stop()
-        elif not self._quiet and error is None:
+        elif not self._quiet and error is None and self._before < self._total:
             self._say()
 
     def one(self) -> None:
@@ -82,9 +83,16 @@ class Tally:
             elif not self._quiet and time.monotonic() - self._told >= _PAUSE:
                 self._say()
 
+    def before(self, count: int) -> None:
+        """Count so many that were over before; where that is all, there is nothing to say."""
+        with self._lock:
+            self._done += count
+            self._before += count
+
     def _say(self) -> None:
         self._told = time.monotonic()
-        click.echo(f"flowfs: {self._done} of {self._total} {self._what}", err=True)
+        before = f", {self._before} of them before" if self._before else ""
+        click.echo(f"flowfs: {self._done} of {self._total} {self._what}{before}", err=True)
 
 
 def complain(told: list[str]) -> None:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
     from flowfs.filesystem.waiting import Patience, Watched
 
-__all__ = ["GONE", "find_runs", "tell_of_endings", "wait_for"]
+__all__ = ["GONE", "OVER", "find_runs", "tell_of_endings", "wait_for"]
 
 GONE = "GONE"  # in place of a state
+OVER = frozenset({"SUCCESS", "ERROR", "CANCELED", GONE})
 
 
 def find_runs(
@@ -62,16 +63,29 @@ def _with_slash(path: str) -> str:
 
 
 def wait_for(
-    runs: Sequence[tuple[FlowFileSystem, Watched]], patience: Patience, *, quiet: bool
-) -> dict[str, str]:
-    """Wait until runs have ended; return the states by id, :data:`GONE` where one is not there.
+    runs: Sequence[tuple[FlowFileSystem, Watched]],
+    patience: Patience,
+    states: dict[str, str],
+    *,
+    quiet: bool,
+) -> None:
+    """Wait until runs have ended.
+
+    Parameters
+    ----------
+    runs, patience
+        For which, and how.
+    states : dict of str to str
+        Is told the states by id, :data:`GONE` where one is not there; what is known when this
+        fails, too.
+    quiet : bool
+        Whether to show nothing meanwhile.
 
     Raises
     ------
     StillActive
         If the time is up.
     """
-    states: dict[str, str] = {}
     with Tally("have ended", len(set(runs)), quiet=quiet) as tally:
 
         def changed(run_id: str, record: RunRecord | None) -> None:
@@ -81,7 +95,6 @@ def wait_for(
 
         for fs in dict.fromkeys(fs for fs, _ in runs):
             fs.await_runs([run for of, run in runs if of is fs], patience, changed)
-    return states
 
 
 def tell_of_endings(

@@ -7,8 +7,10 @@ have been; or what came of it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import threading
@@ -21,9 +23,10 @@ from typing import Any
 from flowfs.arguments import Argument
 from flowfs.errors import BadReply, FlowError, failure
 
-__all__ = ["Baseline", "Intent", "Ledger"]
+__all__ = ["Baseline", "Intent", "Ledger", "clock"]
 
 _HEADER = {"flowfs": "sweep", "version": 1}
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ADVICE = "keep it, for it says what was started; --ledger names another one"
 
 
@@ -58,15 +61,16 @@ class Intent:
         As they were sent.
     baseline : Baseline
         What was there before.
-    at : float
-        When, in seconds since the epoch, by the clock of this machine.
+    at : float or None
+        When, in seconds, by :func:`clock`. None: that was before this machine was started, or
+        on another one, and no clock tells how long ago.
     """
 
     number: int
     key: str
     arguments: list[Argument]
     baseline: Baseline
-    at: float
+    at: float | None
 
 
 @dataclass
@@ -183,8 +187,10 @@ class Ledger:
     def intend(self, key: str, arguments: list[Argument]) -> int:
         """Note that a row is about to be sent; return its number in the ledger."""
         with self._lock:
-            number, at = self._next, time.time()
-            self._write({"intent": number, "row": key, "at": at, "arguments": arguments})
+            number, at = self._next, clock()
+            # What the day's clock says is for people: it may be set while nobody looks.
+            when = {"at": time.time(), "boot": _boot(), "up": at}
+            self._write({"intent": number, "row": key, **when, "arguments": arguments})
             self._next = number + 1
             self._state.intents[number] = Intent(number, key, arguments, self._state.baseline, at)
             return number
@@ -271,9 +277,10 @@ class Ledger:
             arguments = [
                 {"name": one["name"], "value": one["value"]} for one in record["arguments"]
             ]
-            self._state.intents[number] = Intent(
-                number, str(record["row"]), arguments, self._state.baseline, float(record["at"])
-            )
+            here = record.get("boot") == _boot() != ""
+            at = float(record["up"]) if here else None
+            key = str(record["row"])
+            self._state.intents[number] = Intent(number, key, arguments, self._state.baseline, at)
         elif "run" in record:
             self._take(int(record["of"]), str(record["run"]))
         elif "refused" in record:
@@ -294,6 +301,19 @@ class Ledger:
     def _forget(self) -> None:
         # What was started before is taken for nothing that is started from now on.
         self._state = _State(runs=self._state.runs, baseline=self._state.baseline)
+
+
+def clock() -> float:
+    """Return seconds that nobody can set: since this machine was started, asleep or awake."""
+    return time.clock_gettime(_CLOCK)
+
+
+@functools.cache
+def _boot() -> str:
+    """Return what tells the time since this machine was started from all others; may be empty."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""
 
 
 def _locked(path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowfs.arguments import Argument
@@ -14,7 +14,7 @@ from flowfs.errors import FlowError, NotFound, UnclearStart
 from flowfs.filesystem import FlowFileSystem
 from flowfs.filesystem.waiting import Patience
 from flowfs.pool import map_all, results_of
-from flowfs.sweep.ledger import Baseline, Intent, Ledger, same_arguments
+from flowfs.sweep.ledger import Baseline, Intent, Ledger, clock, same_arguments
 from flowfs.sweep.rows import Sweep
 
 __all__ = ["Outcome", "matched", "start_sweep"]
@@ -73,6 +73,7 @@ def start_sweep(
     max_active: int | None = None,
     patience: Patience | None = None,
     dry: bool = False,
+    again: bool = False,
     told: Callable[[int, dict[str, Any] | FlowError | None], object] = lambda number, what: None,
     looking: Callable[[int, float], object] = lambda count, seconds: None,
 ) -> Outcome:
@@ -103,6 +104,8 @@ def start_sweep(
         How these are waited for.
     dry : bool
         Check all that would be started, and start nothing: these rows are ``unsent``.
+    again : bool
+        Start all rows anew, whatever has been started; the ledger is told once all are checked.
     told : callable
         Called with the number of a row and the handle of its run, or why it has none; None: it
         is sent now. In threads.
@@ -123,7 +126,7 @@ def start_sweep(
     """
     keys = [row.key for row in sweep.rows]
     outcome = Outcome()
-    if ledger is not None:
+    if ledger is not None and not again:
         _settle(fs, group_id, ledger, ledger.intents, None if dry else looking)
         outcome.before, due = ledger.due(keys)
     else:
@@ -146,6 +149,8 @@ def start_sweep(
     if dry:
         outcome.unsent = due
         return outcome
+    if ledger is not None and again:
+        ledger.again()
     if ledger is not None and due:
         ledger.begin(baseline_of(fs.catalog.runs(group_id, refresh=True).values()))
     left = list(due)
@@ -296,7 +301,7 @@ def _settle(
     timeout = fs.catalog.service.session.timeout
     said = False
     while left:
-        asked = time.time()
+        asked = clock()
         claimed = ledger.runs
         listed = fs.catalog.runs(group_id, refresh=True).values()
         candidates = [
@@ -313,22 +318,19 @@ def _settle(
             return
         late = []
         for number, intent in list(left.items()):
-            waited = asked - intent.at
-            # A clock that was set back tells nothing: then it counts from now.
-            if waited < 0:
-                left[number] = Intent(number, intent.key, intent.arguments, intent.baseline, asked)
-            elif waited >= timeout:
+            if intent.at is None or intent.at > asked:
+                left[number] = replace(intent, at=asked)
+            elif asked - intent.at >= timeout:
                 late.append(number)
         for number in late:
             ledger.refused(number, "no run came of it")
             del left[number]
         if left:
-            ends = min(intent.at for intent in left.values()) + timeout
+            since = [asked if intent.at is None else intent.at for intent in left.values()]
             if not said:
-                last = max(intent.at for intent in left.values()) + timeout
-                looking(len(left), max(last - time.time(), 0.0))
+                looking(len(left), max(max(since) + timeout - clock(), 0.0))
                 said = True
-            time.sleep(max(0.0, min(_AGAIN, ends - time.time())))
+            time.sleep(max(0.0, min(_AGAIN, min(since) + timeout - clock())))
 
 
 def _with_arguments(

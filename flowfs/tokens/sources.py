@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import os
 import selectors
 import shlex
+import signal
 import stat
 import subprocess
 import threading
@@ -165,17 +168,65 @@ class TokenCommand:
         """Run it to its end; return its exit code and what it printed."""
         until = time.monotonic() + _PATIENCE
         # What it says on stderr is for people, and goes where this process's goes.
+        alone = not _has_terminal()
         with subprocess.Popen(
-            self._words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            self._words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=alone,
         ) as process:
             assert process.stdout is not None
+            running = _Running(process, alone)
             try:
                 printed = Secret(_read(process.stdout.fileno(), until).decode("latin-1").strip())
                 code = process.wait(max(0.0, until - time.monotonic()))
             except BaseException:
-                process.kill()
+                running.end()
                 raise
+            finally:
+                _running.discard(running)
         return code, printed
+
+
+class _Running:
+    """A command that runs, until it has ended or this process does."""
+
+    def __init__(self, process: subprocess.Popen[bytes], alone: bool) -> None:
+        self._process = process
+        self._alone = alone
+        self._owner = os.getpid()
+        _running.add(self)
+
+    def end(self) -> None:
+        """End it, and all that it has started, if that is in a process group of its own."""
+        if self._owner != os.getpid():  # a fork of its process
+            return
+        if self._alone and self._process.returncode is None:  # else the number may be another's
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+
+
+_running: set[_Running] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave no command behind that a thread has waited for."""
+    for running in list(_running):
+        running.end()
+
+
+def _has_terminal() -> bool:
+    """Tell whether there is a terminal, at which a command may ask, and which signals to all.
+
+    A command that is out of the terminal's foreground could not ask for a passphrase there.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _read(fd: int, until: float) -> bytes:
