@@ -11,7 +11,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
+import tarfile
+from collections import Counter
 from typing import Any
 
 import dask
@@ -103,6 +106,69 @@ def deleted(client: Client, url: str, options: dict[str, Any]) -> Any:
     fs.rm(found.partition("/outputs/")[0], recursive=True)
     error = client.submit(read, fs, taken, pure=False).exception()
     return [type(error).__name__, error.errno, error.filename]
+
+
+def _asked(client: Client, options: dict[str, Any]) -> dict[str, int]:
+    """Return what these options' file systems have asked for, here and on the workers."""
+
+    def told() -> dict[str, int]:
+        fs = FlowFileSystem(**options)
+        kinds = json.loads(fs.cat_file(".flowfs/stats.json"))["requests"]
+        return {name: kind["count"] for name, kind in kinds.items()}
+
+    asked: Counter[str] = Counter(told())
+    for there in client.run(told).values():
+        asked.update(there)
+    return dict(asked)
+
+
+def cold(client: Client, url: str, options: dict[str, Any]) -> Any:
+    """Read a table of all results, of which nothing is known."""
+    return {"sum": table(client, url, options), "asked": _asked(client, options)}
+
+
+def after_runs(client: Client, url: str, options: dict[str, Any]) -> Any:
+    """Read it where the table of runs has been shown before; tell what that cost."""
+    fs, path = fsspec.url_to_fs(url, **options)
+    fs.runs(path.partition("/runs/")[0])
+    before = _asked(client, options)
+    return {"before": before, **cold(client, url, options)}
+
+
+def after_results(client: Client, url: str, options: dict[str, Any]) -> Any:
+    """Read it where the table of runs has been shown, with the same results."""
+    fs, path = fsspec.url_to_fs(url, **options)
+    fs.runs(path.partition("/runs/")[0], results=path.partition("/runs/*/")[2])
+    before = _asked(client, options)
+    return {"before": before, **cold(client, url, options)}
+
+
+def kept(client: Client, url: str, options: dict[str, Any]) -> Any:
+    """Read it where another process has looked at the runs, with the same directory on disk."""
+    find = "import fsspec, json, sys; fsspec.open_files(sys.argv[1], **json.loads(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", find, url, json.dumps(options)], check=True)
+    first = cold(client, url, options)
+    # What is learned is written a moment later, and not while others write for long.
+    for attempt in range(1, 9):
+        again = cold(client, url, {**options, "ttl": options["ttl"] + attempt})
+        if "GET runs:download:file" not in again["asked"]:
+            break
+    return {"first": first, "again": again}
+
+
+def archives(client: Client, url: str, options: dict[str, Any]) -> Any:
+    """Read a member of each run's archive."""
+    before, _, member = url.partition("/outputs/")
+
+    def value(file: Any) -> int:
+        with file as opened, tarfile.open(fileobj=opened) as archive:
+            found = archive.extractfile(member)
+            assert found is not None
+            return int(found.read().decode().split(",")[-1])
+
+    files = fsspec.open_files(f"{before}/archive.tar.gz", **options)
+    total = sum(client.gather(client.map(value, list(files))))
+    return {"sum": total, "asked": _asked(client, options)}
 
 
 def main() -> None:

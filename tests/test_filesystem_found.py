@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from standin import Reply, StandIn
 
 from flowfs import FlowFileSystem, NotFound
-from flowfs.filesystem.found import FoundPath
+from flowfs.filesystem.found import FoundPath, _unpacked
 
 _NAME = "results/table.csv"
 _DATA = b"run,value\n"
@@ -188,3 +189,89 @@ def test_a_reply_that_differs_in_size_from_what_went_along_is_no_file(server: St
     server.on("GET", ".*/downloads/files/.*", Reply(200, bytes(90_000)))
     with pytest.raises(OSError, match="bytes"):
         _elsewhere(server).open(sent).read()
+
+
+# -- pickles of other versions ---------------------------------------------
+
+
+def _pickled(server: StandIn) -> tuple[Any, dict[str, Any]]:
+    """Return a found path, and what makes it again: a function and what is told it."""
+    here = _here(server)
+    (path, *_) = here.glob(_PATTERN)
+    here.info(path)
+    _, (text, document) = path.__reduce__()
+    assert text == path
+    return path, document
+
+
+def _there(server: StandIn, path: str) -> bytes:
+    """Return what the service has at a path."""
+    run = server.routes.runs[path.split("/")[3]]
+    return bytes(server.routes.files[run["files"][0]["id"]])
+
+
+def test_what_goes_along_is_plain_values_by_name(server: StandIn) -> None:
+    path, document = _pickled(server)
+    assert {type(value) for value in document.values()} == {str, int, bytes}
+    assert {"endpoint", "group_id", "run_id", "file_id", "size", "data"} <= document.keys()
+    (made, _) = path.__reduce__()
+    # Pickles of other versions name it so.
+    assert f"{made.__module__}.{made.__name__}" == "flowfs.filesystem.found._unpacked"
+
+
+def test_what_a_newer_flowfs_sends_along_is_passed_over_where_it_is_not_known(
+    server: StandIn,
+) -> None:
+    path, document = _pickled(server)
+    newer = _unpacked(str(path), {**document, "colour": "blue", 7: None})
+    there = _elsewhere(server)
+    assert there.cat_file(newer) == _there(server, path)
+    assert _asked(server) == ["listing"]
+
+
+@pytest.mark.parametrize("missing", ["data", "size", "created", "name", "file_id", "run_id"])
+def test_what_an_older_flowfs_does_not_send_along_is_asked_for(
+    server: StandIn, missing: str
+) -> None:
+    path, document = _pickled(server)
+    document = {name: value for name, value in document.items() if name != missing}
+    there = _elsewhere(server)
+    assert there.cat_file(_unpacked(str(path), document)) == _there(server, path)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [None, 3, (), ("a", "b"), {}, {"endpoint": 1}, {"size": "many"}, {"file_id": None}, [["a"]]],
+)
+def test_what_cannot_be_understood_leaves_the_path_as_it_is(server: StandIn, document: Any) -> None:
+    path, known = _pickled(server)
+    if isinstance(document, dict) and document:
+        document = {**known, **document}
+    made = _unpacked(str(path), document)
+    assert (type(made), made) == (str, path)
+    assert _elsewhere(server).cat_file(made) == _there(server, path)
+
+
+# -- archives --------------------------------------------------------------
+
+
+def test_archives_that_were_found_are_read_elsewhere_for_one_listing_and_one_request_each(
+    server: StandIn,
+) -> None:
+    found = _here(server).glob("groups/group-1/runs/*/archive.tar.gz")
+    there = _elsewhere(server)
+    for path in _sent(found):
+        with there.open(path) as file, tarfile.open(fileobj=file) as archive:
+            assert archive.getnames() == [_NAME]
+    kinds = [asked.path.rpartition("/")[2] for asked in server.asked]
+    assert kinds == ["runs", "archive", "archive", "archive"]
+
+
+def test_an_archive_of_a_run_that_was_deleted_meanwhile_is_not_found(server: StandIn) -> None:
+    sent = _sent(_here(server).glob("groups/group-1/runs/*/archive.tar.gz"))
+    there = _elsewhere(server, ttl=0)
+    there.cat_file(sent[0])
+    server.routes.runs.clear()
+    for path in sent:
+        with pytest.raises(NotFound):
+            there.cat_file(path)

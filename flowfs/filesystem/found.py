@@ -6,10 +6,12 @@ were found: each would ask for each run anew, only to learn which of its files i
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import weakref
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from flowfs import tree
 from flowfs.catalog import RunRecord
@@ -24,8 +26,9 @@ _LARGEST = 1 << 16  # bytes of a file that go along with its path
 _IN_ALL = 1 << 22  # bytes that go along with all paths of one pattern
 
 
-class Carried(NamedTuple):
-    """What goes along with the path of a run's result file: nothing of it ever changes.
+@dataclass(frozen=True)
+class Carried:
+    """What goes along with the path of a run's result file or archive: it never changes.
 
     Attributes
     ----------
@@ -34,7 +37,8 @@ class Carried(NamedTuple):
     group_id, run_id, created : str
         The run, and when the service says that it was created.
     file_id, name : str
-        Which of its files, and the service's name for it.
+        Which of its files, and the service's name for it. Without a file's id it is the archive:
+        there is nothing to know of it but that its group lists the run.
     size : int or None
         Its bytes, if somebody has asked for them.
     data : bytes or None
@@ -44,11 +48,39 @@ class Carried(NamedTuple):
     endpoint: str
     group_id: str
     run_id: str
-    created: str
-    file_id: str
-    name: str
-    size: int | None
-    data: bytes | None
+    created: str = ""
+    file_id: str = ""
+    name: str = ""
+    size: int | None = None
+    data: bytes | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return what is pickled: plain values by their names, and no class of this version."""
+        return {name: value for name, value in vars(self).items() if value not in (None, "")}
+
+    @classmethod
+    def of(cls, document: Any) -> Carried | None:
+        """Return what another flowfs has pickled, older or newer than this one.
+
+        What this one does not know is passed over. None if it cannot be used.
+        """
+        if not isinstance(document, Mapping):
+            return None
+        known = {name: value for name, value in document.items() if name in _TYPES}
+        if not all(type(value) is _TYPES[name] for name, value in known.items()):
+            return None
+        try:
+            return cls(**known)
+        except TypeError:  # something that is needed is not there
+            return None
+
+
+# By their names, as they are where they are told.
+_TYPES: dict[Any, type] = {
+    **{field.name: str for field in dataclasses.fields(Carried)},
+    "size": int,
+    "data": bytes,
+}
 
 
 class FoundPath(str):
@@ -87,15 +119,17 @@ class FoundPath(str):
         carried = self.carried
         if carried is None and self._tell is not None:
             carried = self._tell(path)
-        return (str, (path,)) if carried is None else (_unpacked, (path, tuple(carried)))
+        return (str, (path,)) if carried is None else (_unpacked, (path, carried.document()))
 
 
-def _unpacked(path: str, carried: tuple[Any, ...]) -> FoundPath:
-    return FoundPath(path, None, Carried(*carried))
+def _unpacked(path: str, document: Any) -> str:
+    """Make a path again. Pickles name it, also those of other versions: it stays what it is."""
+    carried = Carried.of(document)
+    return path if carried is None else FoundPath(path, None, carried)
 
 
 def found_paths(places: Sources, endpoint: str, paths: list[str]) -> list[str]:
-    """Return paths such that what is known of results of runs that have ended goes with them.
+    """Return paths such that what is known of results and archives of runs goes with them.
 
     Parameters
     ----------
@@ -104,18 +138,22 @@ def found_paths(places: Sources, endpoint: str, paths: list[str]) -> list[str]:
     endpoint : str
         Of which service.
     paths : list of str
-        As a pattern has found them; all but those of results stay as they are.
+        As a pattern has found them; all but those of results and archives stay as they are.
     """
     tell = functools.partial(
         _tell, weakref.ref(places), endpoint, min(_LARGEST, _IN_ALL // max(1, len(paths)))
     )
-    return [FoundPath(path, tell) if _is_result(path) else path for path in paths]
+    return [FoundPath(path, tell) if _is_of_run(path) else path for path in paths]
 
 
-def _is_result(path: str) -> bool:
-    """Tell whether a path is of a run's result file, and through no link, which may change."""
+def _is_of_run(path: str) -> bool:
+    """Tell whether a path is of a run's result or archive; not through a link, which may change."""
     parts = path.split("/", 5)
-    return len(parts) == 6 and parts[2] == "runs" and parts[4] in ("outputs", "results")
+    if len(parts) < 5 or parts[0] != "groups" or parts[2] != "runs":
+        return False
+    if len(parts) == 5:
+        return parts[4] == "archive.tar.gz"
+    return parts[4] in ("outputs", "results")
 
 
 def _tell(places: weakref.ref[Sources], endpoint: str, most: int, path: str) -> Carried | None:
@@ -125,8 +163,12 @@ def _tell(places: weakref.ref[Sources], endpoint: str, most: int, path: str) -> 
         return None
     try:
         node = tree.parse(path)
-        run_id = from_name(node.names["run"])
-        handle = None if run_id is None else known.catalog.known_run(run_id, any_age=True)
+        run_id, group_id = from_name(node.names["run"]), from_name(node.names["group"])
+        if run_id is None or group_id is None:
+            return None
+        if node.kind is tree.ARCHIVE:
+            return Carried(endpoint, group_id, run_id)
+        handle = known.catalog.known_run(run_id, any_age=True)
         if handle is None or handle.get("state") not in ENDED_STATES:
             return None
         record = known.file_of(node, handle)

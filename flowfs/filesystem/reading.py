@@ -124,6 +124,11 @@ class Reading(BoundFileSystem):
         carried = path.carried if isinstance(path, FoundPath) else None
         if carried is None or carried.endpoint != self.endpoint:
             return None
+        if not carried.file_id:
+            # The listing tells of all archives of the group; a handle would tell of one.
+            with contextlib.suppress(NotFound):
+                self.catalog.runs(carried.group_id)
+            return None
         service = self.catalog.service
         record = FileRecord(carried.file_id, "", carried.name, (), None, {})
         source = source_in_run(service, carried.run_id, record)
