@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from standin import Asked, Reply, StandIn
 from world import World
 
-from flowfs import FlowFileSystem, InvalidArguments, NotFound
+from flowfs import BadReply, FlowFileSystem, InvalidArguments, NotFound, TooLarge
 from flowfs.embedded import EmbeddedService
+from flowfs.filesystem import studies
 from flowfs.filesystem.rendering import RUN_COLUMNS, run_row
 from flowfs.filesystem.scalars import named_apart, scalars
 
@@ -385,7 +387,99 @@ def test_what_is_neither_is_an_error_unless_it_is_to_be_left_out(
 ) -> None:
     study.run(files={name: data})
     with pytest.raises(InvalidArguments, match=why) as caught:
-        study.fs.runs(study.group_id, results=f"outputs/{name}")
+        study.fs.runs(study.group_id, results=f"outputs/{name}", on_error="raise")
     assert str(caught.value.filename).endswith(f"outputs/{name}")
     table = study.fs.runs(study.group_id, results=f"outputs/{name}", on_error="omit")
     assert list(table.columns) == list(RUN_COLUMNS)
+
+
+# -- one bad result among good ones ------------------------------------------
+
+
+@pytest.fixture
+def spoilt(study: Study) -> Study:
+    """Runs of which some have a result that cannot be read, each for a reason of its own."""
+    for number, data in enumerate((b'{"mean": 1}', b"[1]", b"{", b'{"mean": 2}', b"\xff")):
+        study.run(files={"a.json": data}, number=number)
+    study.run(number=5)
+    return study
+
+
+def test_what_is_wrong_with_the_results_of_some_runs_is_warned_of_and_the_others_are_there(
+    spoilt: Study,
+) -> None:
+    with pytest.warns(UserWarning, match="results of 3 of 6 runs are missing") as caught:
+        table = spoilt.fs.runs(spoilt.group_id, results="outputs/a.json")
+    assert list(table["number"]) == list(range(6))
+    assert table["mean"].to_list()[::3] == [1, 2]
+    assert list(table["mean"].isna()) == [False, True, True, False, True, True]
+    (warning,) = caught
+    assert str(warning.message).count("a.json: ") == 3
+    assert warning.filename == __file__
+
+
+def test_they_are_an_error_for_who_wants_one_and_nothing_is_asked_for_twice(
+    spoilt: Study,
+) -> None:
+    with pytest.raises(InvalidArguments, match="no JSON object, but a list"):
+        spoilt.fs.runs(spoilt.group_id, results="outputs/a.json", on_error="raise")
+    asked = spoilt.server.count("GET", ".*/files/.*")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = spoilt.fs.runs(spoilt.group_id, results="outputs/a.json", on_error="omit")
+    assert len(table) == 6
+    assert spoilt.server.count("GET", ".*/files/.*") == asked
+    with pytest.raises(InvalidArguments, match="'warn', 'raise', 'omit', not 'ignore'"):
+        spoilt.fs.runs(spoilt.group_id, on_error="ignore")
+
+
+def test_a_result_that_is_too_large_is_told_with_its_size_and_not_read(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "_LARGEST", 1000)
+    study.run(files={"a.json": {"mean": 1}})
+    study.run(files={"a.json": b'{"mean": "' + b"x" * 200_000 + b'"}'})
+    with pytest.raises(TooLarge, match=r"has 200,012 bytes; .* up to 1,000: ") as caught:
+        study.fs.runs(study.group_id, results="outputs/a.json", on_error="raise")
+    assert str(caught.value.filename).endswith("/outputs/a.json")
+    with pytest.warns(UserWarning, match="has 200,012 bytes"):
+        table = study.fs.runs(study.group_id, results="outputs/a.json")
+    assert list(table["mean"].isna()) == [False, True]
+
+
+def test_a_result_that_the_service_cannot_give_is_missing_unless_it_can_give_none(
+    study: Study,
+) -> None:
+    for number in range(2):
+        study.run(files={"a.json": {"mean": number}})
+    study.server.on("GET", ".*/files/file-1", Reply(500, {"message": "lost it"}))
+    with pytest.warns(UserWarning, match="lost it"):
+        table = study.fs.runs(study.group_id, results="outputs/a.json")
+    assert list(table["mean"].isna()) == [False, True]
+    study.server.on("GET", ".*/files/.*", Reply(500, {"message": "lost all"}))
+    with pytest.raises(BadReply, match="lost"):
+        study.another().runs(study.group_id, results="outputs/a.json", on_error="omit")
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_failure_that_is_not_of_one_result_is_raised(study: Study, status: int) -> None:
+    for number in range(2):
+        study.run(files={"a.json": {"mean": number}})
+    study.server.on("GET", ".*/files/file-1", Reply(status, {"message": "not now"}))
+    with pytest.raises(OSError, match="not now"):
+        study.fs.runs(study.group_id, results="outputs/a.json", on_error="omit")
+
+
+def test_cells_of_odd_results_are_what_pandas_makes_of_them(study: Study) -> None:
+    study.run(files={"a.json": b'{"x": NaN, "n": 12345678901234567890123, "b": true, "t": "1"}'})
+    study.run(files={"a.json": b'{"x": Infinity, "n": 1, "b": null, "t": null, "y": {}, "z": []}'})
+    study.run(files={"a.json": b'{"x": 1, "n": -0.5, "b": false, "x": 2, "": 7}'})
+    table = study.fs.runs(study.group_id, results="outputs/a.json")
+    assert str(table["x"].dtype) == "float64"
+    assert table["x"].to_list()[1:] == [float("inf"), 2]
+    assert list(table["x"].isna()) == [True, False, False]
+    assert table["n"].to_list() == [12345678901234567890123, 1, -0.5]
+    assert str(table["b"].dtype) == "boolean"
+    assert list(table["t"].isna()) == [False, True, True]
+    assert table[""].to_list()[2] == 7
+    assert not {"y", "z"} & set(table.columns)

@@ -74,6 +74,7 @@ def runs(
             f"groups/{_named(group_id)}/",
             list(states) or None,
             results[0] if len(results) == 1 else results or None,
+            on_error="raise",
         )
         told += [{name: row.get(name) for name in columns} for row in rows if as_json]
     if as_json:

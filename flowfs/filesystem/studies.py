@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flowfs import tree
-from flowfs.errors import FlowError, InvalidArguments, NotFound, failure
+from flowfs.errors import BadReply, FlowError, InvalidArguments, NotFound, TooLarge, failure
 from flowfs.filesystem.bound import one_operation
 from flowfs.filesystem.changing import Changing
 from flowfs.filesystem.frame import frame_of, pandas_or_say_so
@@ -19,6 +20,12 @@ from flowfs.tree import join
 
 __all__ = ["Studies"]
 
+_LARGEST = 1 << 24  # bytes of a result file that is read for its figures
+# What is wrong with the result of one run, and says nothing of the others.
+_OF_ONE = (InvalidArguments, TooLarge, BadReply)
+_SHOWN = 3  # files that a warning names
+_ON_ERROR = ("warn", "raise", "omit")
+
 
 class Studies(Changing):
     """Runs side by side."""
@@ -29,7 +36,7 @@ class Studies(Changing):
         state: str | Collection[str] | None = None,
         results: str | Sequence[str] | Mapping[str, str] | None = None,
         *,
-        on_error: str = "raise",
+        on_error: str = "warn",
     ) -> Any:
         """Return the runs of a group as a pandas DataFrame, a row for each.
 
@@ -48,8 +55,11 @@ class Studies(Changing):
             within it have dots in their names, lists are left out. Of several paths, columns
             have the file's name and a dot before theirs, without what is behind the last dot;
             or, of a mapping, its keys.
-        on_error : "raise" or "omit"
-            What to do about a result file that cannot be read as columns.
+        on_error : "warn", "raise" or "omit"
+            What to do about the result file of a run that cannot be read as columns: it is
+            something else, has more than 16 MiB, or the service cannot give it. With "warn" and
+            "omit" the cells of that run are missing; "warn" says so in a UserWarning, one for
+            each of `results`. Whatever concerns more than the one file is raised in any case.
 
         Returns
         -------
@@ -65,7 +75,9 @@ class Studies(Changing):
         NotFound
             If there is no such group, or no run in SUCCESS has the result.
         InvalidArguments
-            If there is no such state, or a result file cannot be read as columns.
+            If there is no such state; if a result file is no columns, with ``"raise"``.
+        TooLarge
+            If a result file is larger than that, with ``"raise"``.
         ImportError
             If pandas is not installed.
         FlowError
@@ -82,7 +94,7 @@ class Studies(Changing):
         state: str | Collection[str] | None = None,
         results: str | Sequence[str] | Mapping[str, str] | None = None,
         *,
-        on_error: str = "raise",
+        on_error: str = "warn",
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """Return what :meth:`runs` shows, without pandas.
 
@@ -96,8 +108,11 @@ class Studies(Changing):
         columns : list of str
             All columns, in order.
         """
-        if on_error not in ("raise", "omit"):
-            raise failure(InvalidArguments, f"on_error must be 'raise' or 'omit', not {on_error!r}")
+        if on_error not in _ON_ERROR:
+            raise failure(
+                InvalidArguments,
+                f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}",
+            )
         states = _states(state)
         wanted = self._results(results)
         group_id = self.group_id(group)
@@ -155,7 +170,7 @@ class Studies(Changing):
             run = to_name(str(handles[number]["id"]), tree.RESERVED_RUN_NAMES)
             path = join(group, "runs", run, below)
             try:
-                data = self.cat_file(path)
+                data = self._bounded(path)
             except NotFound as error:
                 missing.append(error)
                 return None
@@ -165,15 +180,36 @@ class Studies(Changing):
         missing: list[NotFound] = []
         done = [n for n, handle in enumerate(handles) if handle.get("state") == "SUCCESS"]
         outcomes = map_all(of, done, self._workers)
-        if on_error == "omit":
-            outcomes = [None if isinstance(o, InvalidArguments) else o for o in outcomes]
+        if on_error != "raise":
+            passed = [outcome for outcome in outcomes if isinstance(outcome, _OF_ONE)]
+            outcomes = [None if isinstance(o, _OF_ONE) else o for o in outcomes]
+        else:
+            passed = []
         Failures.check_all(outcomes)
+        if passed and len(passed) == sum(isinstance(p, BadReply) for p in passed) == len(done):
+            raise passed[0]  # it is not this run's result, but the service
+        if passed and on_error == "warn":
+            _warn_of(passed, len(done))
         if done and len(missing) == len(done):
             raise missing[0]  # nobody has it: another name is meant
         found: list[dict[str, Any] | None] = [None] * len(handles)
         for number, outcome in zip(done, outcomes, strict=True):
             found[number] = None if isinstance(outcome, Exception) else outcome
         return found
+
+    def _bounded(self, path: str) -> bytes:
+        """Return all of a result file that is not too large; one request unless it is known."""
+        with self.open(path, "rb") as file:
+            data: bytes = file.read(_LARGEST + 1)
+            if len(data) <= _LARGEST:
+                return data
+            size = file.size
+        raise failure(
+            TooLarge,
+            f"has {size:,} bytes; figures for a table of runs are read from files of up to "
+            f"{_LARGEST:,}: read it by itself, with fs.open",
+            self.unstrip_protocol(path),
+        )
 
     def group_id(self, group: str) -> str:
         """Return the id of a group.
@@ -230,6 +266,19 @@ def _states(given: str | Collection[str] | None) -> set[str] | None:
             f"{', '.join(STATES)}",
         )
     return states
+
+
+def _warn_of(passed: Sequence[OSError], count: int) -> None:
+    """Say which results were passed over."""
+    told = [f"{error.filename}: {error.strerror}" for error in passed[:_SHOWN]]
+    if len(passed) > _SHOWN:
+        told.append(f"and {len(passed) - _SHOWN} more")
+    warnings.warn(
+        f"results of {len(passed)} of {count} runs are missing in the table "
+        f"(on_error='raise' makes an error of it, 'omit' is silent): {'; '.join(told)}",
+        UserWarning,
+        stacklevel=6,  # who has called `runs`
+    )
 
 
 def _stem(path: str) -> str:
