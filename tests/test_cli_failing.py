@@ -64,6 +64,44 @@ def test_a_state_that_there_is_not_is_used_wrongly_and_all_are_named(
     assert server.requests() == []
 
 
+def test_what_makes_no_sense_is_used_wrongly_in_all_commands(
+    server: StandIn, flowfs: Commanding, tmp_path: Path
+) -> None:
+    for wrong in (
+        ["wait", "hello", "--timeout", "-1"],
+        ["ls", "--timeout", "0"],
+        ["whoami", "--timeout", "0"],
+        ["ls", "ftp://example.org/"],
+        ["mount", "--timeout", "-1", str(tmp_path)],
+        ["mount", "--no-cache", "--cache-dir", str(tmp_path), str(tmp_path)],
+        ["mount", "-o", "timeout=never", str(tmp_path)],
+    ):
+        said = flowfs(*wrong)
+        assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1), wrong
+    assert server.requests() == []
+
+
+def test_a_file_of_this_machine_that_is_not_there_is_not_there(
+    server: StandIn, flowfs: Commanding, tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere.jsonl")
+    for command in (["start", "hello", nowhere], ["cp", nowhere, "groups/hello/uploads/"]):
+        said = flowfs(*command)
+        assert (said.code, said.out) == (3, "")
+        assert nowhere in said.err
+
+
+def test_all_that_talk_to_a_service_take_its_certificates(
+    server: StandIn, flowfs: Commanding, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("")
+    for command in (["whoami"], ["logout", server.endpoint], ["ls"]):
+        assert flowfs(*command, "--ca", str(tmp_path / "no.pem")).code == 2
+    # Not used for http, and taken all the same.
+    assert flowfs("whoami", "--ca", str(bundle), "--timeout", "60").code == 0
+
+
 # -- JSON -------------------------------------------------------------------------
 
 

@@ -17,7 +17,14 @@ from flowfs.cli.words import line
 if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
 
-__all__ = ["Access", "debug_option", "json_option", "service_options", "waiting_options"]
+__all__ = [
+    "Access",
+    "debug_option",
+    "json_option",
+    "service_options",
+    "session_options",
+    "waiting_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,6 +113,19 @@ debug_option = click.option(
     help="Show the traceback of an error.",
 )
 
+_TLS = [
+    click.option(
+        "--ca",
+        "verify",
+        type=click.Path(exists=True, resolve_path=True),
+        help="File of certificate authorities to trust.",
+    ),
+    click.option(
+        "--cert",
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        help="Client certificate.",
+    ),
+]
 _OPTIONS = [
     click.option(
         "--endpoint",
@@ -118,19 +138,12 @@ _OPTIONS = [
         help="File that holds the token, and that only you can read.",
     ),
     click.option("--token-command", metavar="COMMAND", help="Command that prints the token."),
+    *_TLS,
     click.option(
-        "--ca",
-        "verify",
-        type=click.Path(exists=True, resolve_path=True),
-        help="File of certificate authorities to trust.",
-    ),
-    click.option(
-        "--cert",
-        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
-        help="Client certificate.",
-    ),
-    click.option(
-        "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
+        "--retries",
+        type=int,
+        metavar="N",
+        help="How often a request that changes nothing is repeated (3).",
     ),
     click.option(
         "--cache-dir",
@@ -178,13 +191,40 @@ def _with_options(command: F, timeout: str) -> F:
         return command(*args, access=access, **given)
 
     made: Any = call
-    bound = click.option(
-        timeout,
+    before, behind = _OPTIONS[:-_BEHIND_TIMEOUT], _OPTIONS[-_BEHIND_TIMEOUT:]
+    for option in reversed([*before, _bound(timeout), *behind]):
+        made = option(made)
+    return made  # type: ignore[no-any-return]
+
+
+def _bound(name: str) -> Callable[[F], F]:
+    return click.option(
+        name,
         "call_timeout",
         type=float,
-        help="Seconds for a call, or without progress (30).",
+        metavar="SECONDS",
+        help="For a call, or without progress (30).",
     )
-    for option in reversed([*_OPTIONS[:-_BEHIND_TIMEOUT], bound, *_OPTIONS[-_BEHIND_TIMEOUT:]]):
+
+
+def session_options(command: F) -> F:
+    """Give a command the options of a connection alone.
+
+    It is called with them as one argument, ``connecting``: of
+    :class:`~flowfs.service.session.Session`.
+    """
+
+    @functools.wraps(command)
+    def call(*args: Any, **given: Any) -> Any:
+        options = {name: given.pop(name) for name in ("verify", "cert")}
+        options["timeout"] = seconds = given.pop("call_timeout")
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise click.UsageError(f"timeout must be a finite number above 0, not {seconds}")
+        connecting = {name: value for name, value in options.items() if value is not None}
+        return command(*args, connecting=connecting, **given)
+
+    made: Any = call
+    for option in reversed([*_TLS, _bound("--timeout")]):
         made = option(made)
     return made  # type: ignore[no-any-return]
 

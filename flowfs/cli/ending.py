@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import click
 
 from flowfs.cli.words import line
-from flowfs.errors import AccessDenied, ConnectionFailed, NotFound, StillActive, describe
+from flowfs.errors import AccessDenied, ConnectionFailed, StillActive, describe
 
 __all__ = [
     "ABSENT",
@@ -42,7 +42,7 @@ TIMED_OUT = 6
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
-_OF_KINDS = ((NotFound, ABSENT), (AccessDenied, DENIED), (StillActive, TIMED_OUT))
+_OF_KINDS = ((FileNotFoundError, ABSENT), (AccessDenied, DENIED), (StillActive, TIMED_OUT))
 
 
 def exit_code(error: BaseException) -> int:
@@ -57,7 +57,8 @@ def tell(error: Exception, *, debug: bool = False) -> None:
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     if isinstance(error, click.ClickException):
-        click.echo(line(f"flowfs: {error.format_message()}{_advice(error)}"), err=True)
+        said = error.format_message().removesuffix(".")
+        click.echo(line(f"flowfs: {said}{_advice(error)}"), err=True)
         return
     click.echo(line(f"flowfs: {describe(error)}{_hint(error)}"), err=True)
     for other in getattr(error, "others", ()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from flowfs.cli.access import debug_option, json_option
+from flowfs.cli.access import debug_option, json_option, session_options
 from flowfs.cli.output import print_json, say, stdin
 from flowfs.cli.words import line
 from flowfs.errors import AccessDenied, FlowError, InvalidArguments, NotFound, failure
@@ -24,9 +25,15 @@ from flowfs.service.session import Session
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
 @click.option("--token-stdin", is_flag=True, help="Read an access token from stdin and keep it.")
 @json_option
+@session_options
 @debug_option
 def login(
-    url: str, username: str | None, password_stdin: bool, token_stdin: bool, as_json: bool
+    url: str,
+    username: str | None,
+    password_stdin: bool,
+    token_stdin: bool,
+    as_json: bool,
+    connecting: dict[str, Any],
 ) -> None:
     """Log in to the service at URL and keep the token for later.
 
@@ -50,9 +57,9 @@ def login(
             if password_stdin
             else click.prompt("Password", hide_input=True, err=True)
         )
-        token = _token_for(endpoint, username, password)
+        token = _token_for(endpoint, username, password, connecting)
     source = "standard input" if token_stdin else "this login"
-    name = _whoami(endpoint, _credentials(token, source, "log in again"))
+    name = _whoami(endpoint, _credentials(token, source, "log in again"), connecting)
     path = save_login(endpoint, token)
     if as_json:
         print_json({"endpoint": endpoint, "username": name, "file": str(path)})
@@ -67,8 +74,9 @@ def login(
 @click.argument("url", required=False)
 @click.option("--local", is_flag=True, help="Only forget the token; the service is not told.")
 @json_option
+@session_options
 @debug_option
-def logout(url: str | None, local: bool, as_json: bool) -> None:
+def logout(url: str | None, local: bool, as_json: bool, connecting: dict[str, Any]) -> None:
     """Log out of the service at URL, and forget the token that was kept for it.
 
     Without URL, of the one service that there is a login for. flowServ has one token for
@@ -89,9 +97,8 @@ def logout(url: str | None, local: bool, as_json: bool) -> None:
         raise failure(NotFound, "there is no login for this service", endpoint)
     message, ended = f"Forgot the login of {endpoint}", False
     if not local:
-        users = FlowService(
-            Session(endpoint, _credentials(token, "the saved login", "forget it with --local"))
-        ).users
+        credentials = _credentials(token, "the saved login", "forget it with --local")
+        users = FlowService(Session(endpoint, credentials, **connecting)).users
         try:
             # Asked first: flowServ answers 500 where a token that has ended logs out.
             users.whoami()
@@ -110,8 +117,9 @@ def logout(url: str | None, local: bool, as_json: bool) -> None:
 @click.command(short_help="Show who you are to a service.")
 @click.argument("url", required=False)
 @json_option
+@session_options
 @debug_option
-def whoami(url: str | None, as_json: bool) -> None:
+def whoami(url: str | None, as_json: bool, connecting: dict[str, Any]) -> None:
     """Show which user the service at URL takes you for, and where the token comes from.
 
     Without URL, the service that the environment names (FLOWSERV_API_HOST and so on), else
@@ -122,7 +130,7 @@ def whoami(url: str | None, as_json: bool) -> None:
         credentials = find_credentials(endpoint)
     except ValueError as error:
         raise failure(InvalidArguments, str(error)) from None
-    name, source = _whoami(endpoint, credentials), credentials.source
+    name, source = _whoami(endpoint, credentials, connecting), credentials.source
     if as_json:
         print_json({"username": name, "endpoint": endpoint, "token_from": source})
     else:
@@ -165,8 +173,8 @@ def _credentials(token: str, source: str, advice: str) -> Credentials:
         raise failure(InvalidArguments, str(error)) from None
 
 
-def _token_for(endpoint: str, username: str, password: str) -> str:
-    users = FlowService(Session(endpoint)).users
+def _token_for(endpoint: str, username: str, password: str, connecting: dict[str, Any]) -> str:
+    users = FlowService(Session(endpoint, **connecting)).users
     try:
         return str(users.login(username, password)["token"])
     except NotFound as error:
@@ -182,9 +190,10 @@ def _token_for(endpoint: str, username: str, password: str) -> str:
         ) from None
 
 
-def _whoami(endpoint: str, credentials: Credentials) -> str:
+def _whoami(endpoint: str, credentials: Credentials, connecting: dict[str, Any]) -> str:
     try:
-        return str(FlowService(Session(endpoint, credentials)).users.whoami()["username"])
+        service = FlowService(Session(endpoint, credentials, **connecting))
+        return str(service.users.whoami()["username"])
     except FlowError as error:
         error.filename = endpoint
         raise

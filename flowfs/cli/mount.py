@@ -14,7 +14,7 @@ import click
 
 from flowfs.cli.access import debug_option
 from flowfs.cli.values import Read
-from flowfs.errors import printable
+from flowfs.errors import InvalidArguments, describe, printable
 
 if TYPE_CHECKING:
     from flowfs.fuse.ready import Ready
@@ -44,12 +44,22 @@ if TYPE_CHECKING:
     help="Command that prints the token.",
 )
 @click.option("--token-stdin", is_flag=True, help="Read the token from stdin.")
-@click.option("--timeout", type=float, help="Seconds for a call, or without progress (30).")
 @click.option(
-    "--retries", type=int, help="How often a request that changes nothing is repeated (3)."
+    "--timeout", type=float, metavar="SECONDS", help="For a call, or without progress (30)."
 )
-@click.option("--ttl", type=float, help="Seconds for which listings and active runs are kept (2).")
-@click.option("--max-connections", type=int, help="Connections to the service (16).")
+@click.option(
+    "--retries",
+    type=int,
+    metavar="N",
+    help="How often a request that changes nothing is repeated (3).",
+)
+@click.option(
+    "--ttl",
+    type=float,
+    metavar="SECONDS",
+    help="For which listings and active runs are kept (2).",
+)
+@click.option("--max-connections", type=int, metavar="N", help="Connections to the service (16).")
 @click.option(
     "--cache-dir",
     type=click.Path(file_okay=False, resolve_path=True),
@@ -120,6 +130,28 @@ def mount(
         raise click.UsageError(f"one URL at most, and one directory, not: {' '.join(arguments)}")
     if "://" in arguments[-1] and not os.path.isdir(arguments[-1]):
         raise click.UsageError(f"the directory comes last, and that is a URL: {arguments[-1]}")
+    try:
+        _mount(ctx, arguments, foreground, as_json, more, token_stdin, given)
+    except InvalidArguments as error:
+        raise click.UsageError(describe(error)) from None
+
+
+def _mount(
+    ctx: click.Context,
+    arguments: tuple[str, ...],
+    foreground: bool,
+    as_json: bool,
+    more: tuple[str, ...],
+    token_stdin: bool,
+    given: dict[str, Any],
+) -> None:
+    """Mount what the options say.
+
+    Raises
+    ------
+    InvalidArguments
+        If they make no sense.
+    """
     from flowfs.fuse.settings import read_options
 
     ours, others = read_options(",".join(more))

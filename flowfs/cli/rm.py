@@ -28,8 +28,8 @@ _AT_ONCE = 8  # requests
 @click.argument(
     "places", metavar="PLACE...", nargs=-1, required=True, shell_complete=completing.places
 )
-@click.option("-r", "--recursive", is_flag=True, help="Runs, with all that is in them.")
-@click.option("--state", type=State(), metavar="STATE", help="Of runs, those in this state.")
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Runs, with all that is in them.")
+@click.option("-s", "--state", type=State(), metavar="STATE", help="Of runs, those in this state.")
 @click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what was deleted.")

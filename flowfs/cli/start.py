@@ -33,7 +33,11 @@ _LARGEST = 256 << 20  # bytes
 @click.option("--dry-run", is_flag=True, help="Check all, and start nothing.")
 @click.option("--again", is_flag=True, help="Start a sweep anew, whatever was started before.")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(1), help="How many starts at once (16, the connections)."
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="How many starts at once (16, the connections).",
 )
 @click.option(
     "--max-active",
