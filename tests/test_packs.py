@@ -25,7 +25,8 @@ from support import Rest
 from flowfs import FlowFileSystem
 from flowfs.cli.mount import settings_of
 from flowfs.content import Source, packs
-from flowfs.content.packs import FEWEST, Cost, Pack, unpacked
+from flowfs.content.packs import FEWEST, Cost, Pack
+from flowfs.content.unpacking import unpacked
 from flowfs.embedded import EmbeddedService
 from flowfs.fuse.settings import read_options
 

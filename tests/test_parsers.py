@@ -43,7 +43,7 @@ from flowfs import arguments as documents
 from flowfs.arguments.document import decode
 from flowfs.catalog.listing import Listing, plain, read_object
 from flowfs.catalog.records import RunRecord, named, run_files, timestamp, upload_files
-from flowfs.content.packs import unpacked
+from flowfs.content.unpacking import unpacked
 from flowfs.errors import FlowError, from_reply, words_of
 from flowfs.filesystem.rendering import (
     group_json,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
 import os
-import tarfile
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flowfs.content.unpacking import MOST, unpacked
 from flowfs.errors import FlowError, again
 from flowfs.service.body import Body
 from flowfs.service.waits import wait
@@ -23,7 +21,7 @@ from flowfs.service.waits import wait
 if TYPE_CHECKING:
     from flowfs.content.source import Source
 
-__all__ = ["FEWEST", "SMALL", "Cost", "Pack", "Packs", "unpacked"]
+__all__ = ["FEWEST", "SMALL", "Cost", "Pack", "Packs"]
 
 logger: logging.Logger = logging.getLogger("flowfs.content")
 
@@ -33,8 +31,6 @@ Key = tuple[str, ...]
 FEWEST = 64
 SMALL = 1 << 16  # bytes; what is larger is no small file
 _TRIED = 8  # files that are asked for one by one before anything is decided
-_MOST = 1 << 24  # bytes in an archive, packed or not: half of what is kept of small files
-_HEADER = 1 << 12  # bytes that an archive says of a member beside its header; names are shorter
 _RUNS = 64  # of which it is known what their files cost
 # What a request costs the service at least, beside the way there and back, where it is dear.
 _DEAR = 0.003  # seconds
@@ -163,7 +159,7 @@ class Cost:
     def is_dear(self, pack: Pack) -> bool:
         """Tell whether the files are small and dear: what is left need not be looked at if not."""
         _, own, size = self._each(pack)
-        return own >= _DEAR and size <= _MOST
+        return own >= _DEAR and size <= MOST
 
     def plan(self, pack: Pack, unknown: list[str]) -> float:
         """Return how long to wait for the archive, in seconds; 0 where it is not worth it.
@@ -379,86 +375,3 @@ class Packs:
 
 def _ending(name: str) -> str:
     return os.path.splitext(name)[1].lower()
-
-
-def unpacked(body: Body, names: list[str], most: int = _MOST) -> list[bytes]:
-    """Return the bytes of the members of an archive (tar, gzip).
-
-    Nothing is returned before the archive has come to its right end.
-
-    Parameters
-    ----------
-    body : Body
-        The archive.
-    names : list of str
-        What its members must be called: just these, each once, in this order.
-    most : int
-        Bytes that it may have, packed and unpacked.
-
-    Raises
-    ------
-    ValueError
-        If it is no such archive, or damaged, or too large, or has anything else in it.
-    FlowError
-        If it breaks off.
-    """
-    return _members(_unzipped(body, most), names)
-
-
-def _unzipped(body: Body, most: int) -> bytearray:
-    unzip = zlib.decompressobj(wbits=31)
-    plain, came = bytearray(), 0
-    try:
-        while piece := body.read1(1 << 16):
-            came += len(piece)
-            if came > most or unzip.eof:
-                raise ValueError("the archive is too large, or goes on behind its end")
-            while piece:
-                plain += unzip.decompress(piece, most + 1 - len(plain))
-                if len(plain) > most:
-                    raise ValueError(f"the archive is larger than {most} bytes")
-                piece = unzip.unconsumed_tail
-    except zlib.error as error:
-        raise ValueError(f"the archive is damaged: {error}") from None
-    if not unzip.eof or unzip.unused_data:  # with its end come checksum and length
-        raise ValueError("the archive is not all there, or goes on behind its end")
-    return plain
-
-
-class _Member(tarfile.TarInfo):
-    """A member of an archive, of which nothing is looked at but its name and its bytes.
-
-    What else an archive can say takes minutes, or gigabytes, to be understood where it is
-    damaged, or made for that: it is refused by its first block.
-    """
-
-    # Not `frombuf`, which repaired versions of Python no longer call. All of them call this.
-    def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        if self.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
-            if not 0 <= self.size <= _HEADER:
-                raise ValueError(f"the archive says {self.size} bytes of one member")
-        elif self.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise ValueError(f"the archive has {self.name!r}, which is no file")
-        return super()._proc_member(archive)  # type: ignore[misc]
-
-
-def _members(plain: bytearray, names: list[str]) -> list[bytes]:
-    if len(set(names)) < len(names):
-        raise ValueError("two files have one name")
-    members: list[bytes] = []
-    try:
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:", tarinfo=_Member) as archive:
-            # Each is looked at as it comes: what is damaged may go round in circles.
-            for member in archive:
-                name = names[len(members)] if len(members) < len(names) else None
-                file = archive.extractfile(member) if member.isreg() else None
-                if member.name != name or file is None or member.issparse():
-                    raise ValueError(f"the archive has {member.name!r} in the place of {name!r}")
-                members.append(file.read())
-                if len(members[-1]) != member.size:
-                    raise ValueError(f"the archive breaks off within {name!r}")
-    except tarfile.TarError as error:
-        raise ValueError(f"the archive is damaged: {error}") from None
-    if len(members) < len(names):
-        raise ValueError(f"the archive has no {names[len(members)]!r}")
-    return members

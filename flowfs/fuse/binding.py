@@ -11,8 +11,6 @@ import ctypes
 import errno
 import itertools
 import logging
-import operator
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +19,7 @@ from typing import Any
 
 from flowfs.errors import FlowError, InvalidArguments, failure
 from flowfs.fuse.listings import Snapshots
+from flowfs.fuse.structs import Stat, entries
 from flowfs.fuse.threads import Kept
 
 __all__ = ["BACKGROUND", "BINDINGS", "Binding", "load"]
@@ -45,7 +44,6 @@ _IDLE_THREADS = 10
 _LARGE = 1000
 _PART = 256
 _ATTRIBUTES = b"user."  # what extended attributes begin with that there can be
-_SECOND = 10**9  # nanoseconds
 _MINOR_WITH_BOUND = 12  # of libfuse 3, from which on it bounds its threads
 
 
@@ -149,8 +147,8 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
     is read goes from the file that it is kept in into libfuse's own memory.
     """
     module: Any = binding.module
-    name_of, stat_of = _name, _Stat(module.c_stat)
-    entries_of, entry_size = _entries(module.c_stat), ctypes.sizeof(module.c_stat)
+    name_of, stat_of = _name, Stat(module.c_stat)
+    entries_of, entry_size = entries(module.c_stat), ctypes.sizeof(module.c_stat)
     threads, snapshots = Kept(), Snapshots()
     look, list_names = operations.getattr, operations.readdir
     read, read_into = operations.read, operations.read_into
@@ -259,85 +257,6 @@ def _fuse_of(binding: Binding, operations: Any) -> Any:
 
 def _name(path: bytes | None) -> str | None:
     return None if path is None else path.decode("utf-8", "surrogateescape")
-
-
-_CODES: Mapping[int, str] = {2: "H", 4: "I", 8: "Q"}  # by size
-
-
-def _entries(struct_of: Any) -> Callable[[list[int], list[int]], bytes]:
-    """Return what makes structs of inode numbers and types, one behind the other."""
-    number, mode = struct_of.st_ino, struct_of.st_mode
-    first, second = (number, mode) if number.offset < mode.offset else (mode, number)
-    ends = first.offset + first.size
-    between, behind = second.offset - ends, ctypes.sizeof(struct_of) - second.offset - second.size
-    codes = _CODES[first.size], _CODES[second.size]
-    pack = struct.Struct(f"={first.offset}x{codes[0]}{between}x{codes[1]}{behind}x").pack
-
-    def packed(numbers: list[int], types: list[int]) -> bytes:
-        values = (numbers, types) if first is number else (types, numbers)
-        return b"".join(map(pack, *values))
-
-    return packed
-
-
-class _Stat:
-    """Writes what stat tells into the struct of a binding, wherever that has what.
-
-    Parameters
-    ----------
-    struct_of : type
-        The binding's ``struct stat``.
-    """
-
-    _NUMBERS = (
-        "st_mode",
-        "st_ino",
-        "st_nlink",
-        "st_uid",
-        "st_gid",
-        "st_size",
-        "st_blocks",
-        "st_blksize",
-    )
-    _TIMES = ("st_atime", "st_mtime", "st_ctime")
-
-    def __init__(self, struct_of: Any) -> None:
-        members = []  # offset, code, which of the values
-        for index, name in enumerate(self._NUMBERS):
-            field = getattr(struct_of, name)
-            members.append((field.offset, _CODES[field.size], index))
-        for index, name in enumerate(self._TIMES):
-            field = getattr(struct_of, f"{name}spec")
-            half = field.size // 2
-            for part in (0, 1):
-                which = len(self._NUMBERS) + 2 * index + part
-                members.append((field.offset + part * half, _CODES[half].lower(), which))
-        form, at = "=", 0
-        for offset, code, _ in sorted(members):
-            form += f"{offset - at}x{code}"
-            at = offset + struct.calcsize(code)
-        self._size = ctypes.sizeof(struct_of)
-        self._pack = struct.Struct(f"{form}{self._size - at}x").pack
-        self._values = operator.itemgetter(*self._NUMBERS, *self._TIMES)
-        self._order = operator.itemgetter(*[which for _, _, which in sorted(members)])
-        self._last: tuple[Mapping[str, int], bytes] = {}, b""
-
-    def write(self, buffer: Any, told: Mapping[str, int]) -> None:
-        """Write all of it; times are in nanoseconds. What is told stays as it is."""
-        last, packed = self._last
-        if last is not told:  # as it is where the kernel asks for the same once more
-            packed = self._packed(told)
-            self._last = told, packed
-        ctypes.memmove(buffer, packed, self._size)
-
-    def _packed(self, told: Mapping[str, int]) -> bytes:
-        *numbers, accessed, modified, changed = self._values(told)
-        seconds = (
-            *divmod(accessed, _SECOND),
-            *divmod(modified, _SECOND),
-            *divmod(changed, _SECOND),
-        )
-        return self._pack(*self._order((*numbers, *seconds)))
 
 
 class _Called:
