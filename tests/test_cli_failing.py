@@ -193,7 +193,7 @@ def test_cp_p_warns_where_times_cannot_be_kept_and_leaves_the_file(
     def no_times(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr("flowfs.cli.cp.os.utime", no_times)
+    monkeypatch.setattr("flowfs.cli.copying.os.utime", no_times)
     target = tmp_path / "here.csv"
     said = flowfs("cp", "-p", "groups/hello/uploads/days.csv", str(target), "--json")
     assert (said.code, [one["to"] for one in told(said)]) == (1, [str(target)])

@@ -14,14 +14,12 @@ A name is taken for the first of these that it is:
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import click
-
+from flowfs.cli.located import TOP, located, mounted_url
 from flowfs.errors import FlowError, InvalidArguments, NotFound, failure
 
 if TYPE_CHECKING:
@@ -29,11 +27,9 @@ if TYPE_CHECKING:
     from flowfs.filesystem import FlowFileSystem
     from flowfs.tree import Node
 
-__all__ = ["Place", "expand", "find_group", "find_place", "find_run", "has_magic", "is_remote"]
+__all__ = ["Place", "expand", "find_group", "find_place", "has_magic", "is_remote"]
 
-_TOP = ("groups", "workflows", ".flowfs")
 _SCHEMES = ("flow", "flow+http", "flow+https", "http", "https")
-_LOCAL = ("/", "./", "../", "~")
 # As flowServ makes ids: nobody calls a group so.
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -93,7 +89,7 @@ def is_remote(text: str) -> bool:
     scheme, separator, _ = text.partition("://")
     if separator and scheme.lower() in _SCHEMES:
         return True
-    return text.split("/", 1)[0] in _TOP or _mounted(text) is not None
+    return text.split("/", 1)[0] in TOP or mounted_url(text) is not None
 
 
 def find_place(access: Access, text: str) -> Place:
@@ -117,12 +113,12 @@ def find_place(access: Access, text: str) -> Place:
     click.UsageError
         If it is no URL of a service.
     """
-    fs, path = _located(access, text)
+    fs, path = located(access, text)
     head, _, rest = path.partition("/")
     if head == "groups" and rest:
         name, _, below = rest.partition("/")
         return Place(fs, _joined(_group(fs, name), below), text)
-    if not path or head in _TOP:
+    if not path or head in TOP:
         place = Place(fs, path, text)
         if head != ".flowfs" and not rest:
             with place.named():
@@ -142,22 +138,6 @@ def find_group(access: Access, text: str) -> tuple[FlowFileSystem, str]:
     place = find_place(access, text)
     with _node_with(place, "group", "a group is needed, by its id, name or path") as node:
         return place.fs, place.fs.entries.group_id(node)
-
-
-def find_run(access: Access, text: str) -> tuple[FlowFileSystem, str, str]:
-    """Return the run that a name is of, or that it is a place in: service, group's id, own id.
-
-    ``analysis/latest`` is one, and so is a bare id.
-
-    Raises
-    ------
-    NotFound, InvalidArguments
-        If there is none, or it is no place in a run.
-    """
-    place = find_place(access, text)
-    needed = "a run is needed: its id, or a path as groups/GROUP/runs/RUN or GROUP/latest"
-    with _node_with(place, "run", needed) as node:
-        return place.fs, place.fs.entries.group_id(node), place.fs.entries.run_id(node)
 
 
 @contextlib.contextmanager
@@ -206,80 +186,6 @@ def _is_called_so(place: Place) -> bool:
     segments = place.path.split("/")
     ids = segments[:4] if segments[2:3] == ["runs"] else segments[:2]
     return not any(map(has_magic, ids)) and bool(place.fs.exists(place.path))
-
-
-# -- which service, and which path -----------------------------------------------
-
-
-def _located(access: Access, text: str) -> tuple[FlowFileSystem, str]:
-    """Return the service that a name is of, and the path in it as it was written."""
-    from flowfs.filesystem.urls import parse_url
-
-    if not text:
-        raise click.UsageError("a place is needed, not an empty name; the root is '/'")
-    scheme, separator, _ = text.partition("://")
-    if not separator or "/" in scheme:
-        mounted = _mounted(text)
-        if mounted is not None:
-            text = mounted
-        elif text.startswith(_LOCAL) and text.strip("/").split("/")[0] not in ("", *_TOP):
-            raise failure(NotFound, "is not on a mount of flowfs, and no path as groups/…", text)
-    elif scheme.lower() in ("http", "https"):
-        text = f"flow+{scheme.lower()}://{text.partition('://')[2]}"
-    try:
-        location = parse_url(text)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    return access.file_system(location.service), location.path
-
-
-def _mounted(text: str) -> str | None:
-    """Return the URL of a path on a mount of flowfs; None if it is on none.
-
-    The mount itself is not looked at: it may hang.
-    """
-    from flowfs.fuse.table import TYPE, mounts
-
-    try:
-        there = {one.directory: one for one in mounts() if one.type == TYPE}
-        here = os.getcwd() if there else ""
-    except OSError:
-        return None
-    if not there:
-        return None
-    top = text.split("/", 1)[0] in _TOP
-    path = os.path.normpath(os.path.join(here, os.path.expanduser(text)))
-    directory = _mountpoint(here if top else path, list(there))
-    if directory is None and not top and text.startswith(_LOCAL):
-        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        directory = _mountpoint(path, list(there))
-    if directory is None:
-        return None
-    url = _url_of(directory, there[directory].number, there[directory].source)
-    if url is None:
-        return None
-    if top:  # of the service that is mounted here
-        from flowfs.filesystem.urls import parse_url
-
-        service = parse_url(url).service
-        return f"{service}/{text}" if service else text
-    below = os.path.relpath(path, directory)
-    return url if below == "." else f"{url.rstrip('/')}/{below}"
-
-
-def _mountpoint(path: str, directories: list[str]) -> str | None:
-    """Return the innermost of some directories that a path is in."""
-    within = [one for one in directories if path == one or path.startswith(one.rstrip("/") + "/")]
-    return max(within, key=len, default=None)
-
-
-def _url_of(directory: str, number: int, source: str) -> str | None:
-    if "://" in source:
-        return f"flow+{source}" if source.startswith("http") else source
-    from flowfs.fuse.registry import find
-
-    record = find(directory, number)
-    return record.url if record is not None else None
 
 
 # -- groups and runs --------------------------------------------------------------
