@@ -101,6 +101,8 @@ def _files() -> dict[str, bytes]:
 
             dataset: Any = xr.Dataset({"temperature": (("y", "x"), field)})
             dataset.to_zarr(results / "field.zarr", consolidated=False)
+            if find_spec("h5netcdf"):
+                dataset.to_netcdf(results / "field.nc", engine="h5netcdf")
         Image.new("RGB", (8, 4), (1, 2, 3)).save(results / "plot.png")
         with zipfile.ZipFile(results / "pack.zip", "w") as pack:
             pack.write(results / "table.csv", "inner/table.csv")

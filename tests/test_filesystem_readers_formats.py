@@ -190,6 +190,23 @@ def _polars_parquet(case: _Case) -> Any:
         return polars.read_parquet(file, columns=["mean"])["mean"].to_list()
 
 
+@_reads("polars.scan_csv", _EVERY)
+def _polars_scan_csv(case: _Case) -> Any:
+    import polars
+
+    with fsspec.open_files(case.study.every("table.csv"), **case.options) as files:
+        return _rows(polars.scan_csv(list(files)).collect())
+
+
+@_reads("polars.scan_parquet", sorted(MEANS * 3))
+def _polars_scan_parquet(case: _Case) -> Any:
+    import polars
+
+    with fsspec.open_files(case.study.every("table.parquet"), **case.options) as files:
+        lazy = polars.scan_parquet(list(files)).filter(polars.col("mean") > 0)
+        return sorted(lazy.select("mean").collect()["mean"])
+
+
 @_reads("polars.scan_pyarrow_dataset", _EVERY)
 def _polars_dataset(case: _Case) -> Any:
     import polars
@@ -311,6 +328,30 @@ def test_a_reader_reads_what_is_there_for_what_the_page_says(
     begun = len(cost.requests)
     assert read(case) == expected
     assert len(cost.requests) - begun == told[call], cost.requests[begun:]
+
+
+# -- netCDF ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_xarray_reads_netcdf_by_its_url_and_from_an_open_file_for_two_requests(
+    case: _Case, cost: Cost, opened: bool
+) -> None:
+    pytest.importorskip("h5netcdf")
+    xarray = pytest.importorskip("xarray")
+    case.fs.ls("workflows")  # the service's routes are asked for once in a process
+    begun = len(cost.requests)
+    with contextlib.ExitStack() as stack:
+        if opened:
+            given: Any = stack.enter_context(case.open("field.nc"))
+            found = xarray.open_dataset(given)
+        else:
+            url = case.study.output("field.nc")
+            found = xarray.open_dataset(url, engine="h5netcdf", storage_options=case.options)
+        with found:
+            assert float(found["temperature"].sum()) == 66.0
+            assert float(found["temperature"][1, 2]) == 6.0
+    assert len(cost.requests) - begun == 2, cost.requests[begun:]
 
 
 # -- zarr: a directory of files --------------------------------------------
