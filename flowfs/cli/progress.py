@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fsspec.callbacks import Callback
 
+from flowfs.cli.bar import Bar
 from flowfs.cli.output import on_terminal
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 __all__ = ["CopyProgress"]
 
@@ -38,8 +35,7 @@ class CopyProgress(Callback):  # type: ignore[misc]
         self._over = 0
         self._total = 0
         self._done = 0
-        self._shown: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
         self._begun = time.monotonic()
         self._wanted = on_terminal(sys.stderr)
         self._lock = threading.Lock()
@@ -53,8 +49,8 @@ class CopyProgress(Callback):  # type: ignore[misc]
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._shown is not None:
-            self._shown.stop()
+        if self._bar is not None:
+            self._bar.end()
 
     def set_size(self, size: int | None) -> None:
         """Take no notice: how many files there are is known."""
@@ -84,36 +80,27 @@ class CopyProgress(Callback):  # type: ignore[misc]
     def _show(self) -> None:
         if not self._wanted or time.monotonic() - self._begun < _PATIENCE:
             return
-        if self._shown is None:
-            from rich.console import Console
+        if self._bar is None:
             from rich.progress import (
                 BarColumn,
                 DownloadColumn,
-                Progress,
                 TextColumn,
                 TimeRemainingColumn,
                 TransferSpeedColumn,
             )
 
-            self._shown = Progress(
+            self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 DownloadColumn(),
                 TransferSpeedColumn(),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
             )
-            self._task = self._shown.add_task("")
-            self._shown.start()
-        assert self._task is not None
-        with contextlib.suppress(OSError):  # nobody sees it any more
-            self._shown.update(
-                self._task,
-                description=f"{self._over}/{self._files} files" if self._files > 1 else "copying",
-                completed=self._done,
-                total=self._total or None,
-            )
+        self._bar.update(
+            description=f"{self._over}/{self._files} files" if self._files > 1 else "copying",
+            completed=self._done,
+            total=self._total or None,
+        )
 
 
 class _File(Callback):  # type: ignore[misc]

@@ -6,15 +6,12 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import click
 
+from flowfs.cli.bar import Bar
 from flowfs.cli.output import on_terminal
 from flowfs.cli.words import line
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 __all__ = ["MOST", "Tally", "complain"]
 
@@ -43,24 +40,20 @@ class Tally:
         self._before = 0
         self._told = time.monotonic()
         self._lock = threading.Lock()
-        self._shown: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Tally:
         if not self._quiet and on_terminal(sys.stderr):
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
-            self._shown = Progress(
+            self._bar = Bar(
                 "{task.description}",
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
+                description=self._what,
+                total=self._total,
             )
-            self._task = self._shown.add_task(self._what, total=self._total)
-            self._shown.start()
         return self
 
     def __exit__(
@@ -69,8 +62,8 @@ class Tally:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._shown is not None:
-            self._shown.stop()
+        if self._bar is not None:
+            self._bar.end()
         elif not self._quiet and error is None and self._before < self._total:
             self._say()
 
@@ -78,8 +71,8 @@ class Tally:
         """Count one more."""
         with self._lock:
             self._done += 1
-            if self._shown is not None and self._task is not None:
-                self._shown.update(self._task, completed=self._done)
+            if self._bar is not None:
+                self._bar.update(completed=self._done)
             elif not self._quiet and time.monotonic() - self._told >= _PAUSE:
                 self._say()
 
