@@ -11,283 +11,173 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
-import re
-import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from support import lasting_port
+from lab import Lab, chromium, insist, jupyterlab, wait_for
 
 from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
 
-_PATIENCE = 120.0  # seconds for anything to appear
-
-_PAGE = Path(__file__).parents[1] / "docs" / "notebooks.md"
-
-
-def configuration() -> str:
-    """Return what the documentation says to write into `jupyter_server_config.py`."""
-    blocks = re.findall(r"^```text\n(.*?)^```$", _PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    (block,) = (block for block in blocks if "c.JupyterFs.resources" in block)
-    # Nobody is to be asked about news.
-    return f'{block}c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"\n'
+# What would act if it were anything but text.
+_HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Return the first true value; what is not there yet may be an error of the browser's."""
-    ends = time.monotonic() + _PATIENCE
-    while True:
-        with contextlib.suppress(WebDriverException, OSError):
-            if value := condition():
-                return value
-        if time.monotonic() > ends:
-            raise AssertionError(f"not within {_PATIENCE:g} s: {what}")
-        time.sleep(0.1)
-
-
-def environment_of(service: EmbeddedService) -> dict[str, str]:
-    """Return what ``flowfs serve`` prints to be pasted."""
-    address = urlsplit(service.endpoint)
-    return {
-        "FLOWSERV_API_PROTOCOL": address.scheme,
-        "FLOWSERV_API_HOST": str(address.hostname),
-        "FLOWSERV_API_PORT": str(address.port),
-        "FLOWSERV_API_PATH": address.path,
-        "FLOWSERV_ACCESS_TOKEN": service.token,
-    }
-
-
-@contextlib.contextmanager
-def jupyterlab(service: EmbeddedService, directory: Path) -> Iterator[str]:
-    """Start JupyterLab in a directory, with the service in its file browser; yield its URL."""
-    port, token = lasting_port(), secrets.token_hex(16)
-    (directory / "config").mkdir()
-    (directory / "config" / "jupyter_server_config.py").write_text(configuration())
-    (directory / "work").mkdir()
-    news = directory / "settings" / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-    variables = {
-        **os.environ,
-        **environment_of(service),
-        "HOME": str(directory),
-        "JUPYTER_CONFIG_DIR": str(directory / "config"),
-        "JUPYTER_DATA_DIR": str(directory / "data"),
-        "JUPYTER_RUNTIME_DIR": str(directory / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(directory / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(directory / "workspaces"),
-        "IPYTHONDIR": str(directory / "ipython"),
-        "JUPYTER_TOKEN": token,
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
-    command += [f"--port={port}", "--ServerApp.port_retries=0", "--allow-root"]
-    command += [f"--notebook-dir={directory / 'work'}"]
-    url = f"http://127.0.0.1:{port}"
-    with (directory / "jupyterlab.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=variables,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_for(
-                lambda: (
-                    requests.get(
-                        f"{url}/api/status", headers={"Authorization": f"token {token}"}, timeout=10
-                    ).ok
-                ),
-                "JupyterLab",
-            )
-            yield f"{url}/lab?token={token}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[webdriver.Chrome]:
-    """Start a browser that nobody sees."""
-    options = Options()
-    options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
-    options.add_argument("--headless=new")
-    options.add_argument("--disable-gpu")
-    options.add_argument("--disable-dev-shm-usage")
-    options.add_argument("--window-size=1280,820")
-    if os.getuid() == 0:
-        options.add_argument("--no-sandbox")
-    driver = webdriver.Chrome(options, Service(_program("chromedriver")))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def _program(*names: str) -> str:
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        sys.exit(f"there is no {names[0]}")
-    return found
-
-
-# What opens a chooser of files would wait for a person: the input is put where it can be filled.
-_CATCH_INPUTS = """
-HTMLInputElement.prototype.click = function () {
-    this.id = "caught";
-    document.body.appendChild(this);
-};
-"""
-
-
-class Lab:
-    """JupyterLab in a browser, with the service's tab of the sidebar open."""
-
-    def __init__(self, browser: webdriver.Chrome, url: str) -> None:
-        self.browser = browser
-        browser.get(url)
-        wait_for(lambda: self.all("#jp-main-dock-panel .jp-Launcher"), "JupyterLab's launcher")
-        wait_for(lambda: self.all('.jp-SideBar li[title="flow"]'), "the tab of the service")[
-            0
-        ].click()
-
-    def all(self, selector: str) -> list[Any]:
-        """Return what can be seen and matches."""
-        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
-        return [element for element in found if element.is_displayed()]
-
-    def names(self) -> list[str]:
-        """Return what the file browser lists."""
-        return [one.text for one in self.all("tree-finder-grid .rt-group-name")]
-
-    def act(self, what: str, name: str) -> None:
-        """Do something with a name in the list: ``double_click``, ``context_click``, ``click``."""
-
-        def done() -> bool:
-            for one in self.all("tree-finder-grid .rt-group-name"):
-                if one.text == name:
-                    getattr(ActionChains(self.browser), what)(one).perform()
-                    return True
-            return False
-
-        wait_for(done, f"{name} in the list")
-
-    def enter(self, *names: str) -> None:
-        """Go down into directories, one after the other."""
-        for name in names:
-            self.act("double_click", f"{name}/")
-            wait_for(
-                lambda name=name: (
-                    self.all("tree-finder-breadcrumbs .tf-breadcrumbs-crumb")[-1].text == name
-                ),
-                f"{name} as where the list is",
-            )
-
-    def up_to(self, name: str) -> None:
-        """Go up to a directory above."""
-        for crumb in self.all("tree-finder-breadcrumbs .tf-breadcrumbs-crumb"):
-            if crumb.text == name:
-                crumb.click()
-                break
-        wait_for(
-            lambda: self.all("tree-finder-breadcrumbs .tf-breadcrumbs-crumb")[-1].text == name,
-            f"{name} as where the list is",
-        )
-
-    def choose(self, command: str) -> None:
-        """Choose from the menu that is open."""
-        wait_for(lambda: self.all(f'.lm-Menu-item[data-command="{command}"]'), command)[0].click()
-
-    def answer(self, accept: bool) -> str:
-        """Answer the question that is asked, and return it."""
-        (dialog,) = wait_for(lambda: self.all(".jp-Dialog-content"), "a question")
-        asked = str(dialog.text)
-        self.all(f".jp-Dialog .jp-mod-{'accept' if accept else 'reject'}")[0].click()
-        wait_for(lambda: not self.all(".jp-Dialog-content"), "the end of the question")
-        return asked
-
-    def upload(self, path: Path) -> None:
-        """Upload a file to where the list is, with the button."""
-        self.browser.execute_script(_CATCH_INPUTS)
-        self.all(".jp-id-upload button, .jp-id-upload jp-button, .jp-id-upload")[0].click()
-        wait_for(lambda: self.browser.find_elements(By.ID, "caught"), "what takes files")
-        self.browser.find_element(By.ID, "caught").send_keys(str(path))
-
-    def picture(self, path: Path | None) -> None:
-        """Keep what can be seen."""
-        if path is not None:
-            self.browser.save_screenshot(str(path))
-
-
-def check(lab: Lab, fs: FlowFileSystem, group: str, pictures: Path | None, work: Path) -> None:
-    """Do what people do, and see what comes of it."""
+def check_files(lab: Lab, fs: FlowFileSystem, group: str, pictures: Path | None) -> None:
+    """Look around in the file browser, open results, upload a file and delete a run."""
     path = f"groups/{group}"
-    newest, other = (fs.info(f"{path}/runs/{one}")["id"] for one in _run_names(fs, path))
+    oldest, *_, newest = _runs(fs, group)
 
     lab.enter("groups", group, "runs", newest, "outputs", "results")
     wait_for(lambda: lab.names() == ["plot.svg", "summary.csv", "summary.json"], "the results")
     say(f"groups/…/runs/{newest}/outputs/results lists {', '.join(lab.names())}")
 
-    lab.act("double_click", "summary.json")
-    wait_for(lambda: "days_above" in "".join(e.text for e in lab.all(".jp-Document")), "the text")
-    lab.act("double_click", "plot.svg")
-    wait_for(lambda: lab.all(".jp-ImageViewer img, .jp-RenderedSVG img"), "the picture")
-    lab.act("double_click", "summary.csv")
-    wait_for(lambda: lab.all(".jp-CSVViewer, .lm-DataGrid"), "the table")
+    lab.open("summary.json", ".jp-Document", "days_above")
+    lab.open("plot.svg", ".jp-ImageViewer img, .jp-RenderedSVG img")
+    lab.open("summary.csv", ".jp-CSVViewer, .lm-DataGrid")
     say("a JSON file, a picture and a table are shown")
-    time.sleep(2)  # for what moves into its place: only the screenshot is the better for it
-    lab.picture(None if pictures is None else pictures / "jupyterlab.png")
+    if pictures is not None:
+        (pictures / "jupyterlab.png").write_bytes(lab.still())
 
     lab.up_to(group)
     lab.enter("uploads")
-    local = work / "note.csv"
-    local.write_text("station,date,temperature\nQuay,2025-06-01,21.5\n")
-    lab.upload(local)
-    lab.answer(True)  # jupyter-fs takes each file for one that is there already
-    wait_for(lambda: fs.exists(f"{path}/uploads/note.csv"), "the upload")
-    assert fs.cat(f"{path}/uploads/note.csv") == local.read_bytes()
+    with tempfile.TemporaryDirectory() as directory:
+        local = Path(directory) / "note.csv"
+        local.write_text("station,date,temperature\nQuay,2025-06-01,21.5\n")
+        lab.upload(local)
+        lab.answer(True)  # jupyter-fs takes each file for one that is there already
+        sent = lambda: fs.cat(f"{path}/uploads/note.csv") == local.read_bytes()  # noqa: E731
+        wait_for(sent, "the upload")
     wait_for(lambda: "note.csv" in lab.names(), "the upload in the list")
     say("a file is uploaded, and is listed")
 
     lab.up_to(group)
     lab.enter("runs")
-    wait_for(lambda: f"{other}/" in lab.names(), "the runs")
-    for accept in (False, True):
-        lab.act("context_click", f"{other}/")
-        lab.choose("treefinder:delete")
-        asked = lab.answer(accept)
-        if accept:
-            wait_for(lambda: not fs.exists(f"{path}/runs/{other}"), "the end of the run")
-        else:
-            assert fs.exists(f"{path}/runs/{other}")
+    lab.delete(f"{oldest}/", False)
+    assert fs.exists(f"{path}/runs/{oldest}")
+    asked = lab.delete(f"{oldest}/", True)
+    wait_for(lambda: not fs.exists(f"{path}/runs/{oldest}"), "the end of the run")
     say(f"a run is deleted, once that is confirmed: {asked.splitlines()[0]!r}")
     assert fs.exists(f"{path}/runs/{newest}")
 
 
-def _run_names(fs: FlowFileSystem, path: str) -> list[str]:
-    listed = [entry["name"] for entry in fs.ls(f"{path}/runs") if entry["type"] == "directory"]
-    return [name.rpartition("/")[2] for name in reversed(listed)]
+def _runs(fs: FlowFileSystem, group: str) -> list[str]:
+    """Return the ids of a group's runs, the oldest first."""
+    listed = [entry for entry in fs.ls(f"groups/{group}/runs") if entry["type"] == "directory"]
+    return [str(entry["id"]) for entry in listed]
+
+
+# What there is in the outputs of the notebook that is shown.
+_OUTPUTS = """
+const shown = [...document.querySelectorAll(".jp-NotebookPanel:not(.lm-mod-hidden)")];
+const outputs = ".jp-RenderedHTML.jp-OutputArea-output";
+const all = shown.flatMap((one) => [...one.querySelectorAll(outputs)]);
+return all.map((one) => ({
+    text: one.textContent,
+    images: [...one.querySelectorAll("img")].map((image) => image.complete && image.naturalWidth),
+    states: [...one.querySelectorAll("span")].map(
+        (span) => [span.textContent, getComputedStyle(span).backgroundColor]),
+    links: [...one.querySelectorAll("[href]")].map((link) => link.getAttribute("href")),
+    active: one.querySelectorAll("script, iframe, object, embed, form, [onerror]").length,
+}));
+"""
+_SUCCESS, _CANCELED = ["SUCCESS", "rgb(26, 127, 55)"], ["CANCELED", "rgb(154, 103, 0)"]
+
+
+def check_displays(
+    lab: Lab, service: EmbeddedService, group: str, canceled: str, directory: Path
+) -> None:
+    """Run a notebook, look at what it shows, save a result; then as somebody who was sent it."""
+    fs = FlowFileSystem(service.endpoint, service.token)
+    run = fs.run(_runs(fs, group)[-1])
+    with run.open("outputs/results/summary.json") as file:
+        result = file.read()
+    cells = [
+        "import fsspec\nfs = fsspec.filesystem('flow')\nfs",
+        f"run = fs.run({run.id!r})\nopened = run.open('outputs/results/summary.json').read()\nrun",
+        f"fs.show_runs({group!r}, pictures='outputs/results/plot.svg')",
+        f"fs.run({canceled!r})",
+    ]
+    notebook = directory / "work" / "displays.ipynb"
+    notebook.write_text(json.dumps(_notebook(cells)))
+
+    lab.notebook(notebook.name)
+
+    def shown() -> list[dict[str, Any]] | None:
+        found = lab.browser.execute_script(_OUTPUTS)
+        whole = len(found) == len(cells) and all(width for one in found for width in one["images"])
+        return found if whole else None
+
+    def look(where: str) -> list[dict[str, Any]]:
+        outputs: list[dict[str, Any]] = wait_for(shown, f"displays, with their pictures, {where}")
+        of_fs, of_run, of_runs, of_canceled = outputs
+        assert service.endpoint in of_fs["text"]
+        assert f"groups/{group}" in of_fs["text"]
+        assert run.id in of_run["text"]
+        assert _SUCCESS in of_run["states"]
+        assert [one for one in of_runs["states"] if one == _SUCCESS] == [_SUCCESS, _SUCCESS]
+        assert [len(one["images"]) for one in outputs] == [0, 1, 2, 0]
+        assert _CANCELED in of_canceled["states"]
+        assert _HOSTILE in of_canceled["text"]
+        assert [one["active"] for one in outputs] == [0, 0, 0, 0]
+        assert lab.browser.execute_script("return window.ran === undefined")
+        asked = lab.browser.execute_script(
+            "return performance.getEntriesByType('resource').map((one) => one.name)"
+        )
+        assert asked
+        assert not [url for url in asked if url.startswith(service.endpoint)]
+        return outputs
+
+    lab.command("notebook:run-all-cells")
+    outputs = look("where they are made")
+    say("a service, a run and runs are shown: states in colours, pictures loaded, nothing runs")
+
+    links = [link for one in outputs for link in one["links"]]
+    assert len(links) == 2  # the result that was read, and the picture
+    assert all(link.startswith("data:application/octet-stream;base64,") for link in links)
+    downloads = directory / "downloads"
+    insist(
+        lambda: lab.click('.jp-NotebookPanel:not(.lm-mod-hidden) a[download="summary.json"]'),
+        lambda: (downloads / "summary.json").read_bytes() == result,
+        "a result that is saved",
+    )
+    say("a result is saved from where it is shown, and has the bytes that it has")
+
+    lab.command("docmanager:save")
+    wait_for(lambda: notebook.read_text().count(_CANCELED[0]), "the notebook, saved")
+    kept = notebook.read_text()
+    assert service.token not in kept
+    # One that somebody else has made: JupyterLab does not trust it.
+    sent = json.loads(kept)
+    sent["metadata"]["title"] = "sent"
+    (directory / "work" / "sent.ipynb").write_text(json.dumps(sent))
+    lab.notebook("sent.ipynb")
+    outputs = look("where nobody trusts them")
+    assert [link for one in outputs for link in one["links"]] == []
+    say("the same in a notebook that JupyterLab does not trust, where nothing is a link")
+
+
+def _notebook(cells: list[str]) -> dict[str, Any]:
+    """Return a notebook of cells of Python that nobody has run."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{number}",
+            "execution_count": None,
+            "metadata": {},
+            "outputs": [],
+            "source": text,
+        }
+        for number, text in enumerate(cells)
+    ]
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
 def say(text: str) -> None:
@@ -306,18 +196,26 @@ def main() -> None:
         service = stack.enter_context(EmbeddedService.start(python=python))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fs = FlowFileSystem(service.endpoint, service.token, ttl=0)
-        group = service.groups["analysis"]
+        group, hello = service.groups["analysis"], service.groups["hello"]
         fs.put(str(sample("analysis")), f"groups/{group}/uploads/stations.csv")
-        fs.wait(fs.start_runs(group, [{"data": "stations.csv", "window": n} for n in (7, 28)]))
+        fs.pipe(f"groups/{hello}/uploads/names.txt", b"Ada\n")
+        long = fs.start_run(hello, {"names": "names.txt", "sleeptime": 600})["id"]
+        fs.cancel_run(long, _HOSTILE)
+        for window in (7, 14, 28):  # one after the other, so that it is known which is the oldest
+            fs.wait([fs.start_run(group, {"data": "stations.csv", "window": window})])
+        fs.wait([long])
         url = stack.enter_context(jupyterlab(service, directory))
-        browser = stack.enter_context(chromium())
+        browser = stack.enter_context(chromium(directory / "downloads"))
         try:
-            check(Lab(browser, url), fs, group, options.pictures, directory)
+            lab = Lab(browser, url)
+            check_files(lab, fs, group, options.pictures)
+            check_displays(lab, service, group, long, directory)
         except BaseException:
             kept = Path(tempfile.mkdtemp(prefix="flowfs-browser-"))
             shutil.copy(directory / "jupyterlab.log", kept)
-            browser.save_screenshot(str(kept / "screen.png"))
+            sys.stderr.write((kept / "jupyterlab.log").read_text("utf-8", "replace")[-4000:])
             sys.stderr.write(f"FAILED: log and screen are in {kept}\n")
+            browser.save_screenshot(str(kept / "screen.png"))
             raise
     say("all that was to be seen")
 
