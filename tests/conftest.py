@@ -46,7 +46,6 @@ _SERVICE_FIXTURES = {
     "own_service",
     "any_service",
     "hello_group",
-    "analysis_group",
     "rest",
 }
 _OLDER = "flowserv-0.7.2"
@@ -213,12 +212,6 @@ def any_service(request: pytest.FixtureRequest) -> EmbeddedService:
 def hello_group(service: EmbeddedService) -> str:
     """Id of the group of the workflow ``hello``."""
     return service.groups["hello"]
-
-
-@pytest.fixture(scope="session")
-def analysis_group(service: EmbeddedService) -> str:
-    """Id of the group of the workflow ``analysis``."""
-    return service.groups["analysis"]
 
 
 @pytest.fixture

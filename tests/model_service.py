@@ -202,10 +202,6 @@ class Service:
             self.now
         ]
 
-    def had(self, run_id: str) -> bool:
-        """Tell whether there was such a run within `TTL`."""
-        return any(run_id in one.runs for one in self.lately(0))
-
     def archive(self, data: bytes) -> dict[str, bytes]:
         """Return the files in an archive."""
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:

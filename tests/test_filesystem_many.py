@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 from fsspec.callbacks import Callback
 from standin import Asked, Reply, StandIn
-from support import wait_until
+from support import ctrl_c, wait_until
 
 from flowfs import BadReply, FlowError, FlowFileSystem, NotFound, TooLarge
 from flowfs.service.interruption import Batch, Stopped
@@ -193,31 +191,6 @@ def test_two_for_one_place_go_there_in_their_order(many: Many, tmp_path: Path) -
 # -- interrupts ------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def interrupted_once(condition: Callable[[], Any]) -> Iterator[None]:
-    """Expect a Ctrl-C in the ``with`` block, which is sent once something is so."""
-    main = threading.get_ident()
-
-    def press() -> None:
-        with contextlib.suppress(AssertionError):
-            wait_until(condition, LONG, "what is to be interrupted")
-        signal.pthread_kill(main, signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    pressing = threading.Thread(target=press)
-    try:
-        pressing.start()
-        yield
-        pressing.join()
-    except KeyboardInterrupt:
-        pass
-    else:
-        pytest.fail("it was not interrupted")
-    finally:
-        pressing.join()
-        signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("call", ["get", "cat", "sizes"])
 def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(
     many: Many, tmp_path: Path, call: str
@@ -226,11 +199,9 @@ def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(
     many.server.on("GET", ".*/f0[1-9]", Reply(body=bytes(1000), hang="body"))
     body = many.fs.open(many.paths[11])
     asked = many.files()
-    with interrupted_once(lambda: many.files() == asked + CONNECTIONS):
-        if call == "get":
-            many.fs.get(many.paths[1:], f"{tmp_path}/")
-        else:
-            getattr(many.fs, call)(many.paths[1:])
+    where = [f"{tmp_path}/"] if call == "get" else []
+    with pytest.raises(KeyboardInterrupt), ctrl_c(lambda: many.files() == asked + CONNECTIONS):
+        getattr(many.fs, call)(many.paths[1:], *where)
     assert many.files() == asked + CONNECTIONS
     assert content(tmp_path) == {}
     assert not [t for t in threading.enumerate() if t.name.startswith("flowfs_")]
@@ -243,7 +214,7 @@ def test_ctrl_c_ends_a_put(many: Many, tmp_path: Path) -> None:
     for name, data in many.data.items():
         (tmp_path / name).write_bytes(data)
     many.server.on("POST", "/uploads/.*", Reply(hang="before"))
-    with interrupted_once(lambda: many.server.count("POST") == CONNECTIONS):
+    with pytest.raises(KeyboardInterrupt), ctrl_c(lambda: many.server.count("POST") == CONNECTIONS):
         many.fs.put(f"{tmp_path}/*", f"{many.uploads}/")
     assert many.server.count("POST") == CONNECTIONS
 
