@@ -280,32 +280,7 @@ class UploadCatalog:
     ) -> FileRecord:
         """Upload the bytes of an upload under a new name, then delete it.
 
-        Three requests: for the listing, to upload and to delete; one more where something has
-        the new name.
-
-        Parameters
-        ----------
-        group_id : str
-            The group.
-        old, new : str
-            Names in the tree.
-        raw_name : str
-            The new name to ask the service for.
-        file : binary file
-            What the upload holds; read from where it stands to its end.
-
-        Returns
-        -------
-        FileRecord
-            The new upload.
-
-        Raises
-        ------
-        NotFound
-            If there is no upload of the old name.
-        FlowError
-            As the service says. Nothing is lost: the old upload is there still, and the error
-            tells if the new one is there too.
+        As :meth:`Catalog.rename_upload <flowfs.catalog.Catalog.rename_upload>`.
         """
         with self._changing(group_id, old, new):
             listed = self._refreshed(group_id)
