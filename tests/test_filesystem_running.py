@@ -431,3 +431,60 @@ def test_ctrl_c_ends_the_waiting_at_once(several: Several) -> None:
     looks = several.server
     with pytest.raises(KeyboardInterrupt), ctrl_c(lambda: looks.count("GET", ".*/runs") == 2):
         several.fs.wait(f"groups/{several.group}", poll=(3600, 3600))
+
+
+# -- one run, named as people name it ----------------------------------------
+
+
+@pytest.mark.parametrize("how", ["id", "path", "url", "name", "below"])
+def test_a_run_is_started_of_a_group_however_it_is_named_and_once(
+    several: Several, how: str
+) -> None:
+    path = f"groups/{several.group}"
+    named = {
+        "id": several.group,
+        "path": path,
+        "url": several.fs.unstrip_protocol(path),
+        "name": "hello",
+        "below": f"{path}/runs",
+    }[how]
+    handle = several.fs.start_run(named, several.arguments(1)[0])
+    assert handle["groupId"] == several.group
+    assert several.starts() == ["Hi 0"]
+
+
+def test_of_a_group_that_is_not_there_nothing_starts(several: Several) -> None:
+    for named in ("nobody", "groups/nobody", "workflows/workflow-1/groups/nobody"):
+        with pytest.raises(NotFound):
+            several.fs.start_run(named, several.arguments(1)[0])
+    assert several.server.count("POST") == 0
+
+
+def test_of_a_name_that_several_groups_have_nothing_starts(several: Several) -> None:
+    groups = [{"id": name, "name": "twin"} for name in "ab"]
+    several.server.on("GET", "/workflows/workflow-1/groups", Reply(body={"groups": groups}))
+    with pytest.raises(InvalidArguments, match="by its id: a, b"):
+        several.fs.start_run("twin", several.arguments(1)[0])
+    assert several.server.count("POST") == 0
+
+
+def test_a_run_is_canceled_by_its_id_path_and_url(several: Several) -> None:
+    path = f"groups/{several.group}/runs"
+    first, second, third = several.active(3)
+    for named in (first, f"{path}/{second}", several.fs.unstrip_protocol(f"{path}/{third}")):
+        assert several.fs.cancel_run(named, "enough")["state"] == "CANCELED"
+    with pytest.raises(InvalidArguments, match="is no run"):
+        several.fs.cancel_run(path)
+    with pytest.raises(NotFound):
+        several.fs.cancel_run(f"{path}/nobody")
+
+
+def test_bytes_piped_into_many_uploads_are_one_listing_and_a_request_each(several: Several) -> None:
+    uploads = f"groups/{several.group}/uploads"
+    data = {f"{uploads}/{name}.txt": name.encode() for name in "abc"}
+    several.fs.ls(uploads)
+    several.server.asked.clear()
+    several.fs.pipe(data)
+    assert several.server.count("POST") == 3
+    assert several.server.count("GET") <= 1
+    assert several.fs.cat(list(data)) == data

@@ -18,13 +18,14 @@ from fsspec.utils import stringify_path, tokenize
 from flowfs import tree
 from flowfs.catalog import Catalog
 from flowfs.content import FEWEST, Content
-from flowfs.errors import FlowError, NotPermitted, ReadOnly, failure
+from flowfs.errors import FlowError, InvalidArguments, NotFound, NotPermitted, ReadOnly, failure
 from flowfs.filesystem.entries import Entries
 from flowfs.filesystem.found import FoundPath, found_paths
 from flowfs.filesystem.options import check_options
 from flowfs.filesystem.shared import Options, shared_for
 from flowfs.filesystem.transaction import FlowTransaction
 from flowfs.filesystem.urls import PROTOCOLS, Location, address_of, parse_url
+from flowfs.names import from_name
 from flowfs.service import endpoint_from_environment, find_credentials, normalize_endpoint
 from flowfs.service.credentials import saved_logins
 from flowfs.service.endpoint import environment_names_endpoint, warn_of_plain_http
@@ -241,6 +242,48 @@ class BoundFileSystem(AbstractFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(name)
         service = address_of(self.endpoint)
         return f"{service}/{path}" if path else service
+
+    def group_id(self, group: str) -> str:
+        """Return the id of a group.
+
+        Parameters
+        ----------
+        group : str
+            Its id; the path or URL of it or of a place in it; or its name, where only one is
+            called so. An id goes before a name. One request unless the group is known, for a
+            name one more for each workflow, and two.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        InvalidArguments
+            If several are called so.
+        """
+        if "/" in group:
+            path = self._strip_protocol(group)
+            with self._naming(path), self.entries.operation():
+                node = self.entries.follow(self._resolve(path))
+                if "group" not in node.names:
+                    raise failure(InvalidArguments, "no group, nor a place in one", path)
+                return self.entries.group_id(node)
+        raw = from_name(group)
+        if raw is not None and raw not in ("", ".", ".."):
+            try:
+                self.catalog.group(raw)
+                return raw
+            except NotFound:
+                pass
+        called = [one.id for one in self.catalog.groups() if group in (one.title, one.id)]
+        if len(called) == 1:
+            return called[0]
+        if called:
+            raise failure(
+                InvalidArguments,
+                f"{len(called)} groups are called so: name one by its id: {', '.join(called)}",
+                group,
+            )
+        raise failure(NotFound, "no group has this id or name", group)
 
     # -- plumbing ----------------------------------------------------------
 

@@ -16,6 +16,8 @@ from flowfs import tree
 from flowfs.errors import (
     AlreadyExists,
     DirectoryNotEmpty,
+    FlowError,
+    InvalidArguments,
     IsADirectory,
     NotADirectory,
     NotFound,
@@ -101,7 +103,8 @@ class Changing(Looking, Reading):
         Parameters
         ----------
         group_id : str
-            The group.
+            The group; its path or URL, or its name, where only one is called so, do too. A name
+            costs two requests more, and one for each workflow.
         arguments : mapping or list of dict
             ``{"names": "names.txt", "sleeptime": 1}``, or the service's own list of
             ``{"name", "value"}``. A file is an upload's name or id.
@@ -120,9 +123,22 @@ class Changing(Looking, Reading):
         FlowError
             As the service says.
         """
+        if "/" in group_id:
+            group_id = self.group_id(group_id)
         path = f"groups/{to_name(group_id)}/runs/new"
         self._changing(path)
-        return self._start(group_id, arguments, path)
+        try:
+            return self._start(group_id, arguments, path)
+        except NotFound as error:  # nothing has started
+            try:
+                named = self.group_id(group_id)
+            except InvalidArguments:  # several are called so
+                raise
+            except FlowError:
+                named = group_id
+            if named == group_id:
+                raise error from None
+        return self._start(named, arguments, f"groups/{to_name(named)}/runs/new")
 
     def _start(self, group_id: str, arguments: Any, path: str) -> dict[str, Any]:
         with self._naming(path):
@@ -134,7 +150,7 @@ class Changing(Looking, Reading):
         Parameters
         ----------
         run_id : str
-            The run.
+            The run; its path or URL does too.
         reason : str, optional
             Kept among the run's messages.
 
@@ -150,6 +166,13 @@ class Changing(Looking, Reading):
         FlowError
             As the service says.
         """
+        if "/" in run_id:
+            path = self._strip_protocol(run_id)
+            with self._naming(path), self.entries.operation():
+                node = self.entries.follow(self._resolve(path))
+                if node.kind is not tree.RUN:
+                    raise failure(InvalidArguments, "is no run", path)
+                run_id = self.entries.run_id(node)
         path = self.entries.path_of_run(run_id)
         self._changing(path)
         with self._naming(path):
@@ -315,6 +338,11 @@ class Changing(Looking, Reading):
             node = self._node_to_write(path)
             if node.kind is tree.UPLOAD and (truncate or not self.entries.exists(node)):
                 self._upload(node, io.BytesIO(), None)
+
+    def pipe(self, path: Any, value: bytes | None = None, **kwargs: Any) -> None:
+        """Write bytes into a file, or into many by path; uploads as :meth:`put` sends them."""
+        with self.catalog.together() if isinstance(path, dict) else contextlib.nullcontext():
+            super().pipe(path, value, **kwargs)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete runs (``recursive=True``) and uploads; one request each.

@@ -13,7 +13,7 @@ from flowfs.filesystem.changing import Changing
 from flowfs.filesystem.frame import frame_of, pandas_or_say_so
 from flowfs.filesystem.rendering import RUN_COLUMNS, run_row
 from flowfs.filesystem.scalars import named_apart, scalars
-from flowfs.names import from_name, to_name
+from flowfs.names import to_name
 from flowfs.pool import Failures, map_all
 from flowfs.service.runs import STATES
 from flowfs.tree import join
@@ -210,48 +210,6 @@ class Studies(Changing):
             f"{_LARGEST:,}: read it by itself, with fs.open",
             self.unstrip_protocol(path),
         )
-
-    def group_id(self, group: str) -> str:
-        """Return the id of a group.
-
-        Parameters
-        ----------
-        group : str
-            Its id; the path or URL of it or of a place in it; or its name, where only one is
-            called so. An id goes before a name. One request unless the group is known, for a
-            name one more for each workflow, and two.
-
-        Raises
-        ------
-        NotFound
-            If there is none.
-        InvalidArguments
-            If several are called so.
-        """
-        if "/" in group:
-            path = self._strip_protocol(group)
-            with self._naming(path), self.entries.operation():
-                node = self.entries.follow(self._resolve(path))
-                if "group" not in node.names:
-                    raise failure(InvalidArguments, "no group, nor a place in one", path)
-                return self.entries.group_id(node)
-        raw = from_name(group)
-        if raw is not None and raw not in ("", ".", ".."):
-            try:
-                self.catalog.group(raw)
-                return raw
-            except NotFound:
-                pass
-        called = [one.id for one in self.catalog.groups() if group in (one.title, one.id)]
-        if len(called) == 1:
-            return called[0]
-        if called:
-            raise failure(
-                InvalidArguments,
-                f"{len(called)} groups are called so: name one by its id: {', '.join(called)}",
-                group,
-            )
-        raise failure(NotFound, "no group has this id or name", group)
 
 
 def _states(given: str | Collection[str] | None) -> set[str] | None:
