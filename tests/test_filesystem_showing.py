@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from group_of_runs import GroupOfRuns
 from shown import Shown
 from standin import Reply, StandIn
 from support import wait_until
@@ -49,32 +50,14 @@ def impatient(server: StandIn, pattern: str) -> Iterator[None]:
     assert server.count("GET", pattern) == before + 1
 
 
-class Gallery:
-    """A stand-in with runs, and who looks at them."""
-
-    def __init__(self, server: StandIn) -> None:
-        self.server = server
-        self.group_id = server.routes.group
-        self.group = f"groups/{self.group_id}"
-        self.fs = self.another()
-
-    def another(self, **options: Any) -> FlowFileSystem:
-        """Return a file system that knows nothing yet."""
-        options = {"ttl": 600, "retries": 0, "skip_instance_cache": True, **options}
-        self.server.routes.tokens.add(token := f"t{len(self.server.routes.tokens)}")
-        return FlowFileSystem(self.server.endpoint, token, **options)
+class Gallery(GroupOfRuns):
+    """Runs, and what notebooks show of them."""
 
     def run(
         self, state: str = "SUCCESS", files: dict[str, bytes] | None = None, **more: Any
     ) -> str:
         """Make a run and return its id."""
-        routes = self.server.routes
-        made = []
-        for name, data in (files or {}).items():
-            file_id = f"file-{len(routes.files)}"
-            routes.files[file_id] = data
-            made.append({"id": file_id, "name": name})
-        return str(routes.add_run(state, files=made, **more)["id"])
+        return self.made(state, files, **more)
 
     def shown(self, display: Any) -> Shown:
         """Return what a notebook shows."""

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from group_of_runs import GroupOfRuns
 from hypothesis import given
 from hypothesis import strategies as st
 from standin import Asked, Reply, StandIn
 from world import World
 
-from flowfs import BadReply, FlowFileSystem, InvalidArguments, NotFound, TooLarge
+from flowfs import BadReply, InvalidArguments, NotFound, TooLarge
 from flowfs.embedded import EmbeddedService
 from flowfs.filesystem import studies
 from flowfs.filesystem.rendering import RUN_COLUMNS, run_row
@@ -24,35 +25,15 @@ from flowfs.filesystem.scalars import named_apart, scalars
 pd: Any = pytest.importorskip("pandas")
 
 
-class Study:
-    """A stand-in with runs of a group, and who looks at them."""
-
-    def __init__(self, server: StandIn) -> None:
-        self.server = server
-        self.group_id = server.routes.group
-        self.group = f"groups/{self.group_id}"
-        self.fs = self.another()
-
-    def another(self, **options: Any) -> FlowFileSystem:
-        """Return a file system that knows nothing yet."""
-        options = {"ttl": 600, "retries": 0, "skip_instance_cache": True, **options}
-        self.server.routes.tokens.add(token := f"t{len(self.server.routes.tokens)}")
-        return FlowFileSystem(self.server.endpoint, token, **options)
+class Study(GroupOfRuns):
+    """Runs with arguments and results, and who makes a table of them."""
 
     def run(
         self, state: str = "SUCCESS", files: dict[str, Any] | None = None, **arguments: Any
     ) -> str:
         """Make a run; files are bytes or what is to be JSON."""
-        routes = self.server.routes
         listed = [{"name": name, "value": value} for name, value in arguments.items()]
-        made = []
-        for name, content in (files or {}).items():
-            file_id = f"file-{len(routes.files)}"
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            routes.files[file_id] = data
-            made.append({"id": file_id, "name": name})
-        handle = routes.add_run(state, arguments=listed, files=made)
-        return str(handle["id"])
+        return self.made(state, files, arguments=listed)
 
 
 @pytest.fixture
