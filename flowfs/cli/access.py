@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
@@ -95,7 +96,8 @@ class Access:
         """Let others find what was learned, now that the command is over."""
         for fs in self._made.values():
             if fs.content.disk is not None:
-                fs.content.disk.flush()
+                with contextlib.suppress(OSError):  # the command itself has succeeded
+                    fs.content.disk.flush()
 
 
 def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
