@@ -16,7 +16,7 @@ import fsspec
 import pytest
 from reader_results import CSV, JSON, SVG, AnalysisResults, Cost
 
-from flowfs import FlowFileSystem
+from flowfs import FlowFileSystem, NotFound, NotPermitted
 
 pd = pytest.importorskip("pandas")
 
@@ -186,3 +186,63 @@ def test_threads_read_at_once_and_each_gets_its_own_bytes(
 
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         assert all(pool.map(read, paths))
+
+
+# -- what people write without reading docs --------------------------------
+
+
+def test_a_group_called_by_its_name_is_reached_by_its_id_and_by_its_workflow(
+    results: AnalysisResults, fs: FlowFileSystem
+) -> None:
+    title = fs.info(results.group)["title"]
+    assert fs.group_id(title) == results.group_id
+    (link,) = fs.glob(f"workflows/*/groups/{title}")
+    path = f"{link}/runs/{results.runs[0]}/outputs/{CSV}"
+    read = pd.read_csv(
+        f"flow://{path}", storage_options={**results.options, "endpoint": fs.endpoint}
+    )
+    pd.testing.assert_frame_equal(read, results.frame())
+    with pytest.raises(NotFound, match="unknown group"):
+        fs.ls(f"groups/{title}")
+
+
+def test_uploads_are_copied_and_removed_where_they_cannot_be_renamed(
+    fs: FlowFileSystem, uploads: str
+) -> None:
+    fs.pipe(f"{uploads}/one.txt", b"1")
+    with pytest.raises(NotPermitted, match="nothing on the service can be renamed"):
+        fs.mv(f"{uploads}/one.txt", f"{uploads}/two.txt")
+    assert fs.cat(f"{uploads}/one.txt") == b"1"
+    fs.cp(f"{uploads}/one.txt", f"{uploads}/two.txt")
+    fs.rm(f"{uploads}/one.txt")
+    assert fs.cat(f"{uploads}/two.txt") == b"1"
+
+
+def test_rsync_takes_the_outputs_of_a_run_once(
+    results: AnalysisResults, fs: FlowFileSystem, tmp_path: Path
+) -> None:
+    from fsspec.generic import rsync
+
+    # It makes file systems by their protocol alone, without the URL's host: they are configured.
+    fsspec.config.conf["flow+http"] = {**results.options, "endpoint": results.endpoint}
+    try:
+        outputs = fs.unstrip_protocol(results.output("").rstrip("/"))
+        assert len(rsync(outputs, f"file://{tmp_path}/copy")) == len(results.files[results.runs[0]])
+        assert not rsync(outputs, f"file://{tmp_path}/copy")
+    finally:
+        del fsspec.config.conf["flow+http"]
+    assert (tmp_path / "copy" / CSV).read_bytes() == results.files[results.runs[0]][CSV]
+
+
+def test_a_mapper_and_a_directory_file_system_show_what_is_there(
+    results: AnalysisResults, fs: FlowFileSystem
+) -> None:
+    outputs = results.output("").rstrip("/")
+    files = results.files[results.runs[0]]
+    mapper = fs.get_mapper(outputs)
+    assert {name: mapper[name] for name in mapper} == files
+    with pytest.raises(KeyError):
+        mapper["nothing"]
+    below = fsspec.filesystem("dir", path=outputs, fs=fs)
+    assert below.cat(CSV) == files[CSV]
+    assert CSV in below.glob("results/*")
