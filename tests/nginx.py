@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from blocks import taken
 from support import wait_until
 
 __all__ = ["documented", "nginx"]
 
-_PAGE = Path(__file__).parents[1] / "docs" / "operating.md"
 _AROUND = """
 daemon off;
 master_process off;
@@ -37,9 +37,8 @@ http {{
 
 def documented() -> str:
     """The ``server`` of docs/operating.md, as it stands."""
-    found = re.search(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.M | re.S)
-    assert found is not None
-    return found[1]
+    (block,) = taken("docs/operating.md", "nginx")
+    return block.text
 
 
 def _free_port() -> int:

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["Terminal"]
@@ -29,6 +29,8 @@ class Terminal:
         Where it is run.
     home : Path
         Its home directory: it is not to read the settings of whoever runs the tests.
+    variables : mapping of str to str, optional
+        Further variables of its environment.
 
     Attributes
     ----------
@@ -36,7 +38,13 @@ class Terminal:
         All that the program has shown, with what makes it bold and moves the cursor.
     """
 
-    def __init__(self, command: Sequence[str], cwd: Path, home: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        home: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.screen = ""
         self._seen = 0
         self._master, slave = os.openpty()
@@ -53,6 +61,7 @@ class Terminal:
                 "LC_ALL": "C.UTF-8",
                 "PATH": os.environ["PATH"],
                 "TERM": "xterm",
+                **(variables or {}),
             },
         )
         os.close(slave)
@@ -68,9 +77,9 @@ class Terminal:
             assert self._read(deadline), f"{text!r} is not on the screen: {self.screen!r}"
         self._seen = at + len(text)
 
-    def ended(self) -> int:
-        """Wait for the program's end and return its exit status."""
-        deadline = time.monotonic() + _PATIENCE
+    def ended(self, patience: float = _PATIENCE) -> int:
+        """Wait for the program's end, some seconds at most, and return its exit status."""
+        deadline = time.monotonic() + patience
         while self._read(deadline):
             pass
         assert time.monotonic() < deadline, f"does not end: {self.screen[self._seen :]!r}"

@@ -1,29 +1,19 @@
-"""What the documentation says is so: its commands run, its links lead somewhere."""
+"""What the documentation says is so: all of its code is run, its links lead somewhere."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from formats_workflow import formats_group
+from blocks import ROOT, Block, Claim, blocks_of, claims_of, pages, taken
 
 from flowfs import tree
-from flowfs.embedded import EmbeddedService
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 def section(title: str) -> str:
@@ -33,156 +23,154 @@ def section(title: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    found = [body for name, body in _FENCE.findall(text) if name == language]
-    assert found
-    return found
+# -- every block is run -------------------------------------------------------
+
+# What Sphinx takes for itself: the strict build (scripts/test) fails where it cannot.
+DIRECTIVES = {"{toctree}", "{eval-rst}", "{include}"}
 
 
-def environment(service: EmbeddedService) -> dict[str, str]:
-    """What ``flowfs serve`` prints to be pasted, and the command itself."""
-    address = urlsplit(service.endpoint)
-    return {
-        **os.environ,
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
-        "FLOWSERV_API_PROTOCOL": address.scheme,
-        "FLOWSERV_API_HOST": str(address.hostname),
-        "FLOWSERV_API_PORT": str(address.port),
-        "FLOWSERV_API_PATH": address.path,
-        "FLOWSERV_ACCESS_TOKEN": service.token,
-    }
+def unclaimed(blocks: Iterable[Block], claims: Iterable[Claim]) -> list[str]:
+    """What is wrong with who runs which block: nobody does, or several; no block is left."""
+    wrong = []
+    blocks, claims = list(blocks), list(claims)
+    for block in blocks:
+        if block.language.split(" ")[0] in DIRECTIVES and block.page.startswith("docs/"):
+            continue
+        who = [f"{claim.function} of {claim.file}" for claim in claims if claim.has(block)]
+        if len(who) != 1:
+            what = f"{block.page}:{block.line}, {block.language or 'of no language'}"
+            wrong.append(f"{what}: run by {' and '.join(who) or 'nobody'}")
+    wrong += [
+        f"{claim.function} of {claim.file}: runs no block of {claim.page}"
+        for claim in claims
+        if not any(claim.has(block) for block in blocks)
+    ]
+    return wrong
 
 
-def run(
-    command: list[str], script: str, directory: Path, variables: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Run a script that comes on stdin; its output is shown if the test fails."""
-    path = directory / "script"
-    path.write_text(script)
-    done = subprocess.run(
-        [*command, str(path)],
-        cwd=directory,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
+def runs_in_ci(claim: Claim) -> bool:
+    """Tell whether the function that takes blocks is called by a test, or by what CI runs."""
+    tests = ROOT / "tests"
+    if claim.file.startswith("test_") and claim.function.startswith("test_"):
+        return True
+    callers = [path for path in tests.glob("test_*.py") if claim.function]
+    if any(re.search(rf"\b{claim.function}\(", path.read_text()) for path in callers):
+        return True
+    # A program of its own, started by a script that continuous integration runs.
+    run = (ROOT / ".ci" / "run").read_text() + (ROOT / "scripts" / "test").read_text()
+    return any(
+        f"scripts/{script.name}" in run and f"tests/{claim.file}" in script.read_text()
+        for script in (ROOT / "scripts").iterdir()
+        if script.is_file()
     )
-    sys.stdout.write(done.stdout)
-    return done
 
 
-@pytest.mark.mount
-def test_the_readmes_five_minutes_at_the_shell_run_as_they_stand(
-    service: EmbeddedService, tmp_path: Path
-) -> None:
-    commands = blocks(section("Five minutes at the shell"), "bash")
-    script = ["set -eo pipefail"]
-    for number, block in enumerate(commands, 1):
-        script += [f"echo '--- block {number}'", block]
-    script.append("wait")
-    mountpoint = tmp_path / "mnt"
-    try:
-        done = run(["bash"], "\n".join(script), tmp_path, environment(service))
-    finally:
-        if os.path.ismount(mountpoint):
-            with contextlib.suppress(FileNotFoundError):
-                subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=False)
-    assert done.returncode == 0
-    for shown in ("Harbour,2,23.75,", "results/summary.csv", "nowhere.csv", "ten minutes are too"):
-        assert shown in done.stdout
-    assert not os.path.ismount(mountpoint)
+def test_each_code_block_is_run_by_exactly_one_test() -> None:
+    blocks = [block for page in pages() for block in blocks_of(page)]
+    claims = [claim for file in sorted((ROOT / "tests").glob("*.py")) for claim in claims_of(file)]
+    assert len(blocks) > 60
+    assert unclaimed(blocks, claims) == []
+    assert [claim for claim in claims if not runs_in_ci(claim)] == []
 
 
-def test_the_readmes_five_minutes_in_python_run_as_they_stand(
-    service: EmbeddedService, tmp_path: Path
-) -> None:
-    pytest.importorskip("pandas")
-    pytest.importorskip("dask.dataframe")
-    script = []
-    for number, block in enumerate(blocks(section("Five minutes in Python"), "python"), 1):
-        script += [f"print('--- block {number}')", block]
-    done = run([sys.executable], "\n".join(script), tmp_path, environment(service))
-    assert done.returncode == 0
-    assert "unknown file 'nowhere.csv'" in done.stdout
-    assert "no int 'wide'" in done.stdout
+PAGE = """\
+# A page
+
+```bash
+echo of a section
+```
+
+## Second
+
+~~~ bash
+echo tildes
+~~~
+
+- in a list
+
+  ```python
+  print()
+  ```
+
+  > ```
+  > of no language
+  > ```
+
+A paragraph.
+
+    indented
+
+<pre>of HTML</pre>
+
+```{toctree}
+```
+"""
 
 
-@pytest.mark.service
-def test_the_page_of_readers_runs_as_it_stands(tmp_path: Path) -> None:
-    for module in ("dask.dataframe", "polars", "duckdb", "xarray", "zarr", "PIL", "upath"):
-        pytest.importorskip(module)
-    script = []
-    page = (ROOT / "docs" / "readers.md").read_text()
-    for number, block in enumerate(blocks(page, "python"), 1):
-        script += [f"print('--- block {number}')", block]
-    with formats_group() as study:
-        done = run([sys.executable], "\n".join(script), tmp_path, environment(study.service))
-    assert done.returncode == 0
-    for shown in ("Harbour", "23.75", "SUCCESS", "5.5\n", "(8, 4)", "66.0\n", "field.npy"):
-        assert shown in done.stdout
+def test_a_block_that_nobody_runs_is_noticed_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "page.md"
+    page.write_text(PAGE)
+    assert pages(tmp_path) == [page]
+    blocks = blocks_of(page, tmp_path)
+    found = [(block.line, block.language) for block in blocks]
+    assert found == [
+        (3, "bash"),
+        (9, "bash"),
+        (15, "python"),
+        (19, ""),
+        (25, ""),
+        (27, ""),
+        (29, "{toctree}"),
+    ]
+    assert [block.sections for block in blocks[:2]] == [("A page",), ("A page", "Second")]
+
+    def claim(name: str, languages: str, section: str | None = None) -> Claim:
+        return Claim("test_page.py", name, "docs/page.md", languages, section)
+
+    def lines(*claims: Claim) -> list[int]:
+        return [int(said.split(":")[1].split(",")[0]) for said in unclaimed(blocks, claims)]
+
+    assert lines() == [3, 9, 15, 19, 25, 27]
+    assert lines(claim("test", "bash python")) == [19, 25, 27]
+    assert lines(claim("test", "bash", "Second")) == [3, 15, 19, 25, 27]
+    # A directive is Sphinx' own, but not in a page that Sphinx does not build.
+    moved = [block._replace(page="README.md") for block in blocks]
+    assert len(unclaimed(moved, [])) == len(unclaimed(blocks, [])) + 1
+    # Run twice, and nothing left to run.
+    both = [claim("test_all", "bash"), claim("test_again", "bash", "Second")]
+    (twice,) = [said for said in unclaimed(blocks, both) if " and " in said]
+    assert twice.startswith("docs/page.md:9, bash: run by test_all of test_page.py and test_again")
+    assert any("runs no block" in said for said in unclaimed(blocks, [claim("test", "json")]))
 
 
-def test_the_commands_page_runs_as_it_stands(service: EmbeddedService, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "command.md").read_text()
-    script = "\n".join(["set -eo pipefail", *blocks(page, "bash")])
-    done = run(["bash"], script, tmp_path, environment(service))
-    assert done.returncode == 0
-    for shown in ("drwxr-xr-x", "days.csv", "Harbour,2,23.75,", "\nresults\n"):
-        assert shown in done.stdout
-
-
-def page_section(page: str, title: str) -> str:
-    """A page's text below a heading, up to the next of its level."""
-    _, found, rest = (ROOT / "docs" / page).read_text().partition(f"\n## {title}\n")
-    assert found, f"{page} has no section {title!r}"
-    return rest.partition("\n## ")[0]
-
-
-def test_many_runs_are_started_waited_for_and_shown_as_their_page_says(
-    service: EmbeddedService, tmp_path: Path
-) -> None:
-    pytest.importorskip("pandas")
-    in_python = "\n".join(blocks(page_section("runs.md", "In Python"), "python"))
-    at_a_shell = "\n".join(
-        ["set -eo pipefail", *blocks(page_section("runs.md", "At a shell"), "bash")]
+def test_claims_are_read_from_the_source(tmp_path: Path) -> None:
+    file = tmp_path / "test_some.py"
+    file.write_text(
+        "import blocks\n"
+        "class Some:\n"
+        "    def test_one(self):\n"
+        "        run(blocks.taken('docs/a.md', languages='bash', section='Here'))\n"
+        "def helper():\n"
+        "    return lambda: taken('README.md', 'python')\n"
+        "early = [taken('b.md', '')]\n"
     )
-    for command, script, shown in (
-        ([sys.executable], in_python, ["days_above", "number 1: unknown file 'nowhere.csv'"]),
-        (["bash"], at_a_shell, ["3 of 3 would be started", "4 of 4 started", "days_above"]),
-    ):
-        done = run(command, script, tmp_path, environment(service))
-        assert done.returncode == 0
-        for text in shown:
-            assert text in done.stdout
+    assert list(claims_of(file)) == [
+        Claim("test_some.py", "test_one", "docs/a.md", "bash", "Here"),
+        Claim("test_some.py", "helper", "README.md", "python", None),
+        Claim("test_some.py", "", "b.md", "", None),
+    ]
+    assert not runs_in_ci(Claim("test_some.py", "", "b.md", "", None))
+    assert not runs_in_ci(Claim("support.py", "function_of_nobody", "b.md", "", None))
+    file.write_text("taken(page, 'bash')\n")
+    with pytest.raises(ValueError, match="malformed"):  # what it claims cannot be read
+        list(claims_of(file))
 
 
-@pytest.mark.mount
-def test_the_tutorial_runs_as_it_stands(own_service: EmbeddedService, tmp_path: Path) -> None:
-    pytest.importorskip("pandas")
-    page = (ROOT / "docs" / "tutorial.md").read_text()
-    script = ["set -eo pipefail"]
-    for language, block in _FENCE.findall(page):
-        if language == "python":
-            script.append(f"cat >> script.py <<'END_OF_PYTHON'\n{block}END_OF_PYTHON")
-        elif language == "bash":
-            script.append(block)
-    script.append(f"'{sys.executable}' script.py")
-    try:
-        done = run(["bash"], "\n".join(script), tmp_path, environment(own_service))
-    finally:
-        if os.path.ismount(tmp_path / "mnt"):
-            subprocess.run(["fusermount3", "-u", "-z", str(tmp_path / "mnt")], check=False)
-    assert done.returncode == 0
-    for shown in ("Harbour,2,23.75,21.5,26.0,2", "days_above", "most days above: 14"):
-        assert shown in done.stdout
-    assert not os.path.ismount(tmp_path / "mnt")
+# -- what the pages say -------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if "://" in target:
@@ -209,6 +197,27 @@ def test_every_place_of_the_tree_is_documented() -> None:
     assert {name for name in names if name not in page} == set()
     readme = section("The tree")
     assert {name for name in names if name not in readme} == set()
+
+
+def test_the_readmes_tree_is_the_tree() -> None:
+    (block,) = taken("README.md", "text", "The tree")
+    above: list[str] = []
+    kinds = set()
+    for line in block.text.splitlines():
+        depth, place = (len(line) - len(line.lstrip())) // 4, re.split("  +", line.strip())[0]
+        for name in place.split(", "):
+            path, _, target = name.partition(" -> ")
+            del above[depth:]
+            above.append(path.rstrip("/"))
+            node = tree.parse(re.sub("<.*?>", "x", "/".join(above).replace("<STATE>", "RUNNING")))
+            assert (path.endswith("/") or node.kind.link) == node.kind.directory, line
+            assert node.kind.link or not target, line
+            kinds.add(node.kind)
+    # What has no line of its own: directories of which a line shows what is in them.
+    within = {tree.ROOT, tree.GROUPS, tree.WORKFLOWS, tree.STATES_DIRECTORY, tree.STATE}
+    within |= {tree.UPLOADS, tree.RESULTS, tree.OUTPUTS, tree.WORKFLOW_GROUPS}
+    within |= {tree.ERRORS, tree.STATISTICS, tree.VERSION}
+    assert kinds == {kind for _, kind in tree._PLACES} - within
 
 
 def test_every_test_that_security_md_names_is_there() -> None:

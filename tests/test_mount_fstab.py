@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from blocks import commands_of, taken
 from mounting import command_environment, is_mounted, mountpoint
+from sessions import replaced
 
 from flowfs.embedded import EmbeddedService
 
@@ -66,11 +68,16 @@ def mount_8(service: EmbeddedService) -> Iterator[dict[str, str]]:
         pytest.skip("needs mount(8)")
     if LINK.is_symlink() or LINK.exists():
         pytest.skip(f"{LINK} is there already")
-    LINK.symlink_to(HELPER)
+    # The line of the page; root needs no sudo for it.
+    ((link,),) = map(commands_of, taken("docs/mounting.md", "console", "For good: fstab"))
+    line = link.text.removeprefix("sudo ")
+    path = os.pathsep.join([str(HELPER.parent), os.environ["PATH"]])
     try:
+        subprocess.run(["bash", "-c", line], env={**os.environ, "PATH": path}, check=True)
+        assert LINK.readlink() == HELPER
         yield {**os.environ, "LC_ALL": "C"}
     finally:
-        LINK.unlink()
+        LINK.unlink(missing_ok=True)
 
 
 def run(*command: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -116,6 +123,27 @@ def test_a_line_of_fstab_mounts_it_once(
     # It knows what is mounted already.
     done = run("mount", "-a", "-T", fstab, environment=mount_8)
     assert (done.returncode, done.stderr) == (0, "")
+    assert run("umount", directory, environment=mount_8).returncode == 0
+
+
+def test_the_line_of_the_page_mounts_it(
+    service: EmbeddedService,
+    directory: Path,
+    token_file: Path,
+    tmp_path: Path,
+    mount_8: dict[str, str],
+) -> None:
+    (block,) = taken("docs/mounting.md", "text", "For good: fstab")
+    samples = {
+        "flow://flow.example.org": f"flow+{service.endpoint}",
+        "/mnt/flow": str(directory),
+        "/etc/flowfs.token": str(token_file),
+    }
+    (tmp_path / "fstab").write_text(replaced(block.text, samples))
+    done = run("mount", "-a", "-T", tmp_path / "fstab", environment=mount_8)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(os.listdir(directory)) == ["groups", "workflows"]
+    assert "allow_other" in options_of(directory)[1]
     assert run("umount", directory, environment=mount_8).returncode == 0
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocks import taken
+from fsspec.core import url_to_fs
+from sessions import environment, run_script
 from support import Rest
-from test_docs import blocks, environment, run
 
 from flowfs import FlowFileSystem
 from flowfs.embedded import EmbeddedService, sample
@@ -58,8 +60,28 @@ def test_the_page_about_notebooks_runs_as_it_stands(
     group = own_service.groups["analysis"]
     fs.put(str(sample("analysis")), f"groups/{group}/uploads/days.csv")
     fs.wait(fs.start_runs(group, [{"data": "days.csv", "window": 3}]))
-    script = "\n".join(blocks((DOCS / "notebooks.md").read_text(), "python"))
-    done = run([sys.executable], script, tmp_path, environment(own_service))
+    script = "\n".join(block.text for block in taken("docs/notebooks.md", "python"))
+    done = run_script([sys.executable], script, tmp_path, environment(own_service))
     assert done.returncode == 0
     for shown in ("SUCCESS", "days_above", "'days.csv'"):
         assert shown in done.stdout
+
+
+def test_the_settings_of_jupyter_fs_are_settings_and_name_the_service(
+    own_service: EmbeddedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from traitlets.config import PyFileConfigLoader
+
+    (block,) = taken("docs/notebooks.md", "text", "JupyterLab's file browser")
+    (tmp_path / "jupyter_server_config.py").write_text(block.text)
+    settings = PyFileConfigLoader("jupyter_server_config.py", str(tmp_path)).load_config()
+    assert set(settings) == {"ServerApp", "JupyterFs"}
+    assert settings.ServerApp.jpserver_extensions == {"jupyterfs.extension": True}
+    (resource,) = settings.JupyterFs.resources
+    assert (resource["type"], resource["auth"]) == ("fsspec", "none")
+    for name, value in environment(own_service).items():
+        if name.startswith("FLOWSERV_"):
+            monkeypatch.setenv(name, value)
+    fs, path = url_to_fs(resource["url"])
+    assert fs.endpoint == own_service.endpoint
+    assert [Path(name).name for name in fs.ls(path, detail=False)] == ["groups", "workflows"]
