@@ -10,10 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec.config
 import pytest
 from commanding import Commanding
 from mounting import Address, command_environment
 from standin import StandIn
+
+from flowfs.fuse.settings import Settings
 
 MANY = 200
 FEW = ["GET /groups/group-1"]  # which lists its runs
@@ -118,6 +121,17 @@ def test_no_cache_keeps_nothing_and_uses_nothing(
     said = flowfs("runs", "group-1", "--no-cache", "--cache-dir", str(usual))
     assert (said.code, said.lines) == (2, [])
     assert "--no-cache" in said.err
+
+
+def test_no_cache_is_none_whatever_fsspec_is_configured_to(
+    server: StandIn, flowfs: Commanding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.routes.add_run()
+    monkeypatch.setitem(fsspec.config.conf, "flow", {"cache_dir": str(tmp_path / "configured")})
+    flowfs.out("runs", "group-1", "--no-cache")
+    fs, _ = Settings("/mnt", service={"endpoint": server.endpoint}, cache=False).file_system()
+    assert fs.content.disk is None
+    assert not (tmp_path / "configured").exists()
 
 
 def test_another_directory_is_another_cache(

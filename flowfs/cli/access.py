@@ -78,7 +78,9 @@ class Access:
             from flowfs.filesystem import FlowFileSystem
 
             options = dict(self.options)
-            if self.cache and "cache_dir" not in options:
+            if not self.cache:
+                options["cache_dir"] = None  # whatever fsspec is configured to
+            elif "cache_dir" not in options:
                 from flowfs.filesystem.keeping import usual_place
 
                 options["cache_dir"] = usual_place()

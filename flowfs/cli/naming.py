@@ -184,7 +184,8 @@ def expand(access: Access, texts: Iterable[str]) -> list[Place]:
 def _is_called_so(place: Place) -> bool:
     """Tell whether something has a pattern for its name; costs no more than the pattern would."""
     segments = place.path.split("/")
-    ids = segments[:4] if segments[2:3] == ["runs"] else segments[:2]
+    where = segments[2] if len(segments) > 2 else ""
+    ids = segments[: {"runs": 4, "states": 5}.get(where, 2)]
     return not any(map(has_magic, ids)) and bool(place.fs.exists(place.path))
 
 

@@ -115,7 +115,9 @@ class Settings:
         from flowfs.filesystem import FlowFileSystem
 
         given, url = dict(self.service), self.url
-        if self.cache and given.get("cache_dir") is None:
+        if not self.cache:
+            given["cache_dir"] = None  # whatever fsspec is configured to
+        elif given.get("cache_dir") is None:
             from flowfs.filesystem.keeping import usual_place
 
             given["cache_dir"] = usual_place()
