@@ -138,8 +138,11 @@ def check_displays(
     say("a service, a run and runs are shown: states in colours, pictures loaded, nothing runs")
 
     links = [link for one in outputs for link in one["links"]]
-    assert len(links) == 2  # the result that was read, and the picture
-    assert all(link.startswith("data:application/octet-stream;base64,") for link in links)
+    to_save = [link for link in links if link.startswith("data:application/octet-stream;base64,")]
+    assert len(to_save) == 2  # the result that was read, and the picture
+    to_fetch = [link for link in links if link not in to_save]
+    assert to_fetch  # the other results
+    assert all(link.startswith(f"{service.endpoint}/runs/{run.id}/") for link in to_fetch)
     downloads = directory / "downloads"
     insist(
         lambda: lab.click('.jp-NotebookPanel:not(.lm-mod-hidden) a[download="summary.json"]'),
@@ -147,6 +150,14 @@ def check_displays(
         "a result that is saved",
     )
     say("a result is saved from where it is shown, and has the bytes that it has")
+    with run.open("outputs/results/summary.csv") as file:
+        table = file.read()
+    insist(
+        lambda: lab.click(".jp-NotebookPanel:not(.lm-mod-hidden) a[target=_blank]"),
+        lambda: table in [path.read_bytes() for path in downloads.glob("*.csv")],
+        "a result that comes from the service",
+    )
+    say("a result that is not at hand comes from the service, without a token")
 
     lab.command("docmanager:save")
     wait_for(lambda: notebook.read_text().count(_CANCELED[0]), "the notebook, saved")
@@ -158,8 +169,8 @@ def check_displays(
     (directory / "work" / "sent.ipynb").write_text(json.dumps(sent))
     lab.notebook("sent.ipynb")
     outputs = look("where nobody trusts them")
-    assert [link for one in outputs for link in one["links"]] == []
-    say("the same in a notebook that JupyterLab does not trust, where nothing is a link")
+    assert [link for one in outputs for link in one["links"]] == to_fetch
+    say("the same in a notebook that JupyterLab does not trust, where nothing can be saved from it")
 
 
 def _notebook(cells: list[str]) -> dict[str, Any]:

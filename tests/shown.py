@@ -12,7 +12,7 @@ _TAGS = {
     "a", "b", "code", "div", "img", "pre", "span", "table", "tbody", "td", "th", "thead", "tr",
 }  # fmt: skip
 _ATTRIBUTES = {
-    "a": {"href", "download", "title"},
+    "a": {"href", "download", "title", "target", "rel"},
     "code": {"style", "title"},
     "img": {"src", "alt", "style"},
 }
@@ -27,6 +27,8 @@ class Shown(HTMLParser):
     ----------
     html : str
         The page.
+    origin : str
+        Where the links to a service must lead: its scheme, host and port.
 
     Attributes
     ----------
@@ -35,16 +37,20 @@ class Shown(HTMLParser):
     places : list of str
         What is told to whoever points at an id or a path.
     saved : list of (str, bytes)
-        Names and bytes of what can be saved. There are no other links.
+        Names and bytes of what can be saved.
+    links : list of str
+        All other links; they lead to the service.
     images : list of (str, bytes)
         Types and bytes of images.
     """
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html: str, origin: str | None = None) -> None:
         super().__init__(convert_charrefs=True)
+        self.origin = origin
         self.text = ""
         self.places: list[str] = []
         self.saved: list[tuple[str, bytes]] = []
+        self.links: list[str] = []
         self.images: list[tuple[str, bytes]] = []
         self._open: list[str] = []
         assert isinstance(html, str)
@@ -72,7 +78,15 @@ class Shown(HTMLParser):
                 self.images.append((kind[1], data))
         if tag == "code" and told.get("title"):
             self.places.append(str(told["title"]))
-        if tag == "a":
+        if tag == "a" and "target" in told:
+            url = str(told["href"])
+            assert told["rel"] == "noopener noreferrer"
+            assert "download" not in told
+            assert self.origin is not None
+            assert url.startswith(f"{self.origin}/")
+            assert set(url).isdisjoint("\\\"'<>` ")
+            self.links.append(url)
+        elif tag == "a":
             url, name = str(told["href"]), str(told["download"])
             # Without a name it would be opened, and not saved.
             assert "/" not in name

@@ -1,4 +1,5 @@
-"""HTML of displays: whatever a service says is text, images are images, and no link leads out."""
+"""HTML of displays: whatever a service says is text, images are images, and no link leads
+anywhere but to the service."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from shown import Shown
 
 from flowfs.display import words
-from flowfs.display.markup import element, joined, table, to_copy, to_save
+from flowfs.display.markup import element, joined, table, to_copy, to_fetch, to_save
 from flowfs.display.pages import File, RunPage, ServicePage, TablePage
 from flowfs.display.pictures import MOST_BYTES, picture, type_of
 
@@ -49,7 +50,8 @@ rows = st.dictionaries(
     st.sampled_from(["id", "state", "created", "started", "finished", "duration"]) | texts, values
 )
 some_bytes = st.none() | st.binary() | st.binary().map(lambda b: PNG + b)
-files = st.builds(File, texts, places, values, some_bytes, some_bytes)
+urls = st.none() | texts | texts.map(lambda text: f"{ENDPOINT}/runs/{text}")
+files = st.builds(File, texts, places, values, some_bytes, some_bytes, urls)
 
 
 # -- whatever it is ------------------------------------------------------------
@@ -76,11 +78,11 @@ def test_a_service_is_nothing_but_text(user: str | None, workflows: Any, remark:
     place=places,
     remark=texts,
 )
-def test_a_run_is_nothing_but_text_images_and_results_to_save(
+def test_a_run_is_nothing_but_text_images_and_results_to_save_or_fetch(
     run_id: str, row: Any, arguments: Any, messages: Any, made: Any, place: Any, remark: str
 ) -> None:
-    page = RunPage(run_id, "p", row, arguments, messages, made, place, remark)
-    shown = Shown(page.html())
+    page = RunPage(run_id, "p", row, arguments, messages, made, place, remark, ENDPOINT)
+    shown = Shown(page.html(), ORIGIN)
     assert [data for _, data in shown.saved] == [
         file.kept for file in made if file.kept is not None
     ]
@@ -140,6 +142,38 @@ def test_an_id_is_to_be_copied_and_leads_nowhere() -> None:
     assert (shown.text, shown.saved) == ("<r>", [])
     assert shown.places == [f"{ENDPOINT}/groups/g/runs/r?a=b&c=\"d'"]
     assert Shown(to_copy("r")).places == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        "",
+        "javascript:alert(1)",
+        "http://flow.example.org/flowserv/api/v1/runs/r",
+        "https://flow.example.org:444/x",
+        "https://flow.example.org.evil.example/x",
+        "https://flow.example.org@evil.example/x",
+        "https://user@flow.example.org/x",
+        "//flow.example.org/x",
+        "https://flow.example.org\\@evil.example/x",
+        "https://flow.example.org/\n",
+        'https://flow.example.org/"><script>',
+        "https://[::1/x",
+        "https://flow.example.org:x/",
+        f"{ORIGIN}/{'x' * 5000}",
+        "data:text/html,x",
+    ],
+)
+def test_a_link_that_would_lead_elsewhere_is_left_out(url: str | None) -> None:
+    assert to_fetch(url, ENDPOINT, "text") == ""
+
+
+def test_a_link_to_the_service_does_not_tell_it_where_it_was() -> None:
+    made = to_fetch(f"{ENDPOINT}/runs/r%20?a=b&c=d", ENDPOINT, "<r>")
+    assert 'rel="noopener noreferrer"' in made
+    shown = Shown(made, ORIGIN)
+    assert (shown.links, shown.text) == ([f"{ENDPOINT}/runs/r%20?a=b&c=d"], "<r>")
 
 
 @pytest.mark.parametrize("data", [b"", b"a,b\n1,2\n", b"<script>alert(1)</script>", SVG, PNG])

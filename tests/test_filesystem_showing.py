@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from group_of_runs import GroupOfRuns
 from shown import Shown
 from standin import Reply, StandIn
@@ -61,7 +62,7 @@ class Gallery(GroupOfRuns):
 
     def shown(self, display: Any) -> Shown:
         """Return what a notebook shows."""
-        return Shown(display._repr_html_())
+        return Shown(display._repr_html_(), self.fs.endpoint)
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_a_run_is_looked_up_once_and_after_its_end_never_again(gallery: Gallery)
 def test_a_run_shows_arguments_results_and_pictures(world: World) -> None:
     handle = world.succeeded(window=3)
     run = world.fs().run(handle["id"])
-    shown = Shown(run._repr_html_())
+    shown = Shown(run._repr_html_(), world.endpoint)
     for part in (handle["id"], "SUCCESS", world.upload, "window", "outputs/results/summary.csv"):
         assert part in shown.text
     assert shown.images == [("image/svg+xml", world.rest.result(handle, "results/plot.svg"))]
@@ -192,6 +193,10 @@ def test_a_run_shows_arguments_results_and_pictures(world: World) -> None:
     assert shown.places == [below, below, *files]
     for url in shown.places:
         assert world.fs().exists(url)
+    # The links are for a browser, which has no token.
+    text = [file for file in handle["files"] if file["name"] != "results/plot.svg"]
+    fetched = [requests.get(link, timeout=60).content for link in shown.links]
+    assert fetched == [world.rest.result(handle, file["name"]) for file in text]
 
 
 def test_a_failed_run_shows_what_was_said(gallery: Gallery) -> None:
@@ -272,14 +277,18 @@ def test_results_that_are_at_hand_can_be_saved_and_nobody_is_asked_for_them(
     assert shown.saved == [("a.json", b"{}"), ("c.png", PNG), ("e.txt", b"")]
     assert "outputs/b.csv" in shown.text
     assert gallery.server.count() == before
+    # The others can be fetched from the service.
+    assert len(shown.links) == 2
 
 
-def test_nothing_shown_leads_to_the_service_or_holds_the_token(gallery: Gallery) -> None:
+def test_what_is_shown_leads_to_results_at_the_service_and_holds_no_token(
+    gallery: Gallery,
+) -> None:
     run_id = gallery.run(files={"p.png": PNG})
     fs = gallery.another()
     for display in (fs.run(run_id), fs.show_runs(gallery.group_id, pictures="outputs/p.png"), fs):
         html = display._repr_html_()
-        shown = Shown(html)  # which knows of no other links
+        shown = Shown(html, fs.endpoint)  # where all links lead
         assert "http://" not in html.replace("flow+http://", "").replace(fs.endpoint, "")
         assert str(fs._shared.session.credentials.token) not in html
         for place in shown.places:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
+from urllib.parse import urlsplit
 
 from flowfs.errors import printable
+from flowfs.service.descriptor import origin_of
 
-__all__ = ["Html", "element", "joined", "shortened", "table", "to_copy", "to_save"]
+__all__ = ["Html", "element", "joined", "shortened", "table", "to_copy", "to_fetch", "to_save"]
 
 _LONGEST = 4000  # characters of a text
+_HREF = 2000  # characters of a link
 _NAME = 200  # characters of the name that a file is saved under
 
 
@@ -91,6 +94,42 @@ def to_save(data: bytes, name: str, *children: str) -> Html:
         download=shortened(name.rpartition("/")[2], _NAME),
         title=f"save {len(data)} bytes",
     )
+
+
+def to_fetch(url: str | None, endpoint: str, *children: str) -> Html:
+    """Return a link to a file at the service; nothing where the URL leads elsewhere.
+
+    flowServ gives the results of a run to whoever knows their ids, and always as files to save.
+
+    Parameters
+    ----------
+    url : str or None
+        Where to: of the scheme, host and port of `endpoint`, which are http or https.
+    endpoint : str
+        URL of the service's API root.
+    *children : str
+        What is shown.
+    """
+    if url is None or not _is_of(url, endpoint):
+        return Html("")
+    about = "fetch it from the service"
+    return element(
+        "a", *children, href=url, target="_blank", rel="noopener noreferrer", title=about
+    )
+
+
+def _is_of(url: str, endpoint: str) -> bool:
+    if len(url) > _HREF or not url.isprintable() or not url.isascii():
+        return False
+    if any(character in url for character in " \\\"'<>`"):
+        return False
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or parts.username is not None:
+            return False
+        return origin_of(url) == origin_of(endpoint)
+    except ValueError:
+        return False
 
 
 _CELL = "text-align:left;vertical-align:top;padding:2px 10px 2px 0"

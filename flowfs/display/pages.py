@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowfs.display import words
-from flowfs.display.markup import Html, element, joined, shortened, table, to_copy, to_save
+from flowfs.display.markup import (
+    Html,
+    element,
+    joined,
+    shortened,
+    table,
+    to_copy,
+    to_fetch,
+    to_save,
+)
 from flowfs.display.pictures import picture
 
 __all__ = ["MOST_FILES", "File", "RunPage", "ServicePage", "TablePage"]
@@ -91,6 +100,8 @@ class File:
         What is in it, if that is to be shown.
     kept : bytes or None
         What is in it, if that is at hand: to be saved if it is small.
+    url : str or None
+        The service's own URL of its bytes, for a file that is not at hand or not small.
     """
 
     name: str
@@ -98,6 +109,7 @@ class File:
     title: Any = None
     data: bytes | None = None
     kept: bytes | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,8 @@ class RunPage:
         Its ``flow://`` URL.
     remark : str
         What there is to say about it.
+    endpoint : str
+        URL of the service's API root, where the results' URLs must lead.
     """
 
     run_id: str
@@ -133,6 +147,7 @@ class RunPage:
     files: Sequence[File] = ()
     place: str | None = None
     remark: str = ""
+    endpoint: str = ""
 
     def html(self) -> str:
         """Return the page."""
@@ -180,7 +195,7 @@ class RunPage:
         rows = []
         left = _ALL_SAVED
         for file in self.files[:MOST_FILES]:
-            saved = ""
+            saved = to_fetch(file.url, self.endpoint, "download")
             if file.kept is not None and len(file.kept) <= min(_SAVED, left):
                 left -= len(file.kept)
                 saved = to_save(file.kept, file.name, "save")

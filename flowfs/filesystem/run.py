@@ -34,7 +34,7 @@ class Run:
     In a notebook a run shows itself, with its arguments and results and up to four of its
     pictures. What that takes is asked for within three seconds; what has not come by then is
     left out. Results of 64 KiB at most that are at hand by then, because somebody has read them,
-    can be saved from there, 256 KiB in all.
+    can be saved from there, 256 KiB in all; the others are links to the service.
 
     Attributes
     ----------
@@ -176,11 +176,16 @@ class Run:
 
         fs = self._fs
         uploads: dict[str, str] = {}
+        urls: dict[str, str] = {}
         data: dict[str, bytes] = {}
 
         def look() -> None:
             handle = self._handle()
             files = run_files(handle)
+            for file in files[:MOST_FILES]:
+                urls[file.id] = fs.catalog.service.runs.urls(
+                    "runs:download:file", runId=self.id, fileId=file.id
+                )
             uploads.update(fs.entries.upload_names(self.group_id))
             shown = [file for file in files if file.stored.lower().endswith(ENDINGS)][:_PICTURES]
             call_all(
@@ -211,11 +216,13 @@ class Run:
                     title=file.about.get("title"),
                     data=data.get(file.id),
                     kept=at_hand(file) if number < MOST_FILES else None,
+                    url=urls.get(file.id),
                 )
                 for number, file in enumerate(run_files(handle))
             ],
             place=fs.unstrip_protocol(self.path),
             remark=told(trouble),
+            endpoint=fs.endpoint,
         )
         return page.html()
 
