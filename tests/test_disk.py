@@ -22,7 +22,7 @@ from standin import Asked, Reply, StandIn
 from support import wait_until
 
 from flowfs import AccessDenied, FlowError, FlowFileSystem, NotADirectory, NotFound
-from flowfs.disk import CachedFile, put
+from flowfs.disk import CachedFile, Disk, put
 from flowfs.disk.allowance import Allowance
 from flowfs.disk.directory import name_in_cache
 from flowfs.disk.journal import SIZE, records
@@ -721,6 +721,19 @@ class TestRoom:
         # counted when another sets the count to what is there.
         slack = 3 * ((1 << 16) + 100_352)
         assert bound // 2 < used(tmp_path) <= bound + slack
+
+    @pytest.mark.parametrize("end", [Disk.flush, Disk.close])
+    def test_the_bound_holds_for_many_that_write_little_one_after_the_other(
+        self, tmp_path: Path, end: Callable[[Disk], None]
+    ) -> None:
+        bound, size = 8_000_000, 60_000
+        for number in range(200):
+            disk = Disk(os.fspath(tmp_path), bound, lambda ask: ("service", "user", "ada"))
+            file = disk.file(("run", str(number), "file"), size)
+            assert file is not None
+            file.write(0, bytes(size))
+            end(disk)
+        assert bound // 2 < used(tmp_path) <= bound + 2 * (1 << 16)
 
     def test_the_least_recently_used_goes_first_and_what_is_open_stays(
         self, tmp_path: Path

@@ -74,6 +74,14 @@ class Allowance:
                 self._refused = time.monotonic()
             return fits
 
+    def settle(self) -> None:
+        """Count what was written and is not counted yet: of many that write little it is much."""
+        with self._lock:
+            units, self._owed = -(-self._owed // _UNIT), 0
+            if units:
+                with contextlib.suppress(OSError):  # it is written all the same
+                    self._count(units)
+
     def _count(self, units: int) -> int:
         """Count so many more; return how many there are."""
         for _ in range(2):

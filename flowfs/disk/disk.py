@@ -231,12 +231,14 @@ class Disk:
         self._teller.now()
         if self._facts is not None:
             self._facts.flush()
+        self._allowance.settle()
 
     def close(self) -> None:
         """Write what was not written yet, and learn nothing from then on."""
         self._teller.now()
         if self._facts is not None:
             self._facts.close()
+        self._allowance.settle()
 
     def _say(self, error: OSError) -> None:
         if not self._said:
