@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flowfs.errors import InvalidArguments, failure, printable
+from flowfs.errors import FlowError, failure, printable
 
 __all__ = ["Log", "conceal", "start_log"]
 
@@ -61,7 +61,7 @@ def start_log(log: Log) -> None:
 
     Raises
     ------
-    InvalidArguments
+    FlowError
         If it cannot be logged there.
     """
     handler: logging.Handler
@@ -73,7 +73,7 @@ def start_log(log: Log) -> None:
             handler = logging.handlers.WatchedFileHandler(log.file, encoding="utf-8")
         except OSError as error:
             raise failure(
-                InvalidArguments, f"cannot log there: {error.strerror}", log.file
+                FlowError, f"cannot log there: {error.strerror}", log.file, errno=error.errno
             ) from None
     elif target == "syslog":
         handler = _syslog()
@@ -96,14 +96,14 @@ def _syslog() -> logging.Handler:
     if not where.startswith("/") and colon and port.isdecimal():
         address = (host, int(port))
     elif not _is_socket(where):  # which the handler would not complain of
-        raise failure(InvalidArguments, "cannot log to syslog: there is no such socket", where)
+        raise failure(FlowError, "cannot log to syslog: there is no such socket", where)
     try:
         handler = logging.handlers.SysLogHandler(
             address, facility=logging.handlers.SysLogHandler.LOG_DAEMON
         )
     except OSError as error:
         raise failure(
-            InvalidArguments, f"cannot log to syslog: {error.strerror or error}", where
+            FlowError, f"cannot log to syslog: {error.strerror or error}", where, errno=error.errno
         ) from None
     handler.append_nul = False
     return handler
