@@ -38,6 +38,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # Short, since a socket's path must be.
     with tempfile.TemporaryDirectory(prefix="fd-") as name:
         monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setenv("XDG_CACHE_HOME", os.path.join(name, "caches"))
         monkeypatch.setattr(tempfile, "tempdir", None)
         monkeypatch.setenv("LC_ALL", "C.UTF-8")
         yield Path(name)

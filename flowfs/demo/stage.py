@@ -97,10 +97,14 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a shell needs to reach the service: address, token, and ``flowfs`` itself."""
+        """What a shell needs to reach the service: address, token, and ``flowfs`` itself.
+
+        The cache is in the directory of the demo, and goes with it.
+        """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOWSERV_")}
         path = os.pathsep.join([os.path.dirname(sys.executable), kept.get("PATH", os.defpath)])
-        return {**kept, "PATH": path, **self.settings}
+        cache = os.fspath(self.directory / "cache")
+        return {**kept, "PATH": path, "XDG_CACHE_HOME": cache, **self.settings}
 
     @property
     def settings(self) -> dict[str, str]:
