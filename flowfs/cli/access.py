@@ -43,9 +43,6 @@ class Access:
         As the user gave it; None: the configured one, or what a URL names.
     options : dict
         Of :class:`~flowfs.FlowFileSystem`, those that were given.
-    ttl : float
-        Seconds for which listings and active runs are kept. A command that waits for something
-        sets it before it asks for a file system.
     cache : bool
         Whether what never changes is kept on disk, and found there: where `options` say, else
         where mounts keep it.
@@ -53,7 +50,6 @@ class Access:
 
     endpoint: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    ttl: float = _TTL
     cache: bool = False
     _made: dict[str | None, FlowFileSystem] = field(default_factory=dict, repr=False)
 
@@ -86,7 +82,7 @@ class Access:
                 options["cache_dir"] = usual_place()
             try:
                 self._made[service] = FlowFileSystem(
-                    self.endpoint, url_endpoint=service, ttl=self.ttl, **options
+                    self.endpoint, url_endpoint=service, ttl=_TTL, **options
                 )
             except FlowError:
                 raise
@@ -189,7 +185,7 @@ def _with_options(command: F, timeout: str) -> F:
         no_cache = given.pop("no_cache")
         if no_cache and "cache_dir" in given_options:
             raise click.UsageError("--no-cache, and --cache-dir to keep things in: give one")
-        access = Access(given.pop("endpoint"), given_options, _TTL, not no_cache)
+        access = Access(given.pop("endpoint"), given_options, not no_cache)
         _tell_of_cache("cache_dir" in given_options)
         click.get_current_context().call_on_close(access.flush)
         return command(*args, access=access, **given)
