@@ -172,7 +172,7 @@ def test_who_could_not_read_what_was_there_cannot_read_what_comes(
         (("{place}", "{other}", "."), 1, "two would be copied there"),
         (("{place}", "in"), 1, "a file does not go there"),
         (("nowhere", "."), 3, "no such file here"),
-        (("file", "in"), 2, "neither is on a service"),
+        (("file", "in"), 2, "neither is on a service: a place there begins with groups/"),
         (("{place}",), 2, "a source and a target"),
         (("{run}/outputs/nothing", "."), 3, "no output"),
         (("{place}", "-", "-"), 2, "on no service"),

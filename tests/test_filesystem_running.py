@@ -149,9 +149,61 @@ def test_all_are_checked_before_the_first_is_sent_and_all_faults_are_told(severa
 
 def test_of_very_many_faults_the_message_has_the_first_and_the_error_all(several: Several) -> None:
     with pytest.raises(InvalidArguments, match=r"number 9: .*; and 5 more") as caught:
-        several.fs.start_runs(several.group, [{"nams": n} for n in range(15)])
+        several.fs.start_runs(several.group, [{f"nams{n}": n} for n in range(15)])
     said = [str(other) for other in caught.value.others]
     assert [f"number {n}: unknown" in one for n, one in enumerate(said, 10)] == [True] * 5
+
+
+def test_one_fault_of_many_is_told_once_with_all_that_have_it(several: Several) -> None:
+    given: list[Any] = [{"names": "names.txt", "sleptime": n} for n in range(30)]
+    given[7], given[9] = several.arguments(2)
+    given[12]["names"] = "nowhere.txt"
+    with pytest.raises(InvalidArguments) as caught:
+        several.fs.start_runs(several.group, given)
+    said = str(caught.value)
+    assert said.count("unknown parameter 'sleptime'") == 2
+    assert ": number 0 to number 6, number 8, number 10 to number 11, number 13 to " in said
+    assert "number 12: " in said
+    assert "more" not in said
+    assert caught.value.others == ()
+
+
+def test_of_one_fault_of_very_many_the_error_names_all_that_have_it(several: Several) -> None:
+    given: list[Any] = several.arguments(50)
+    for number in range(0, 50, 2):
+        given[number] = {"names": "nowhere.txt"}
+    for number in range(1, 20, 2):
+        given[number] = {f"nams{number}": 1}
+    with pytest.raises(InvalidArguments, match=r"35 of 50 runs .*; and 3 more") as caught:
+        several.fs.start_runs(several.group, given)
+    told = "; ".join([str(caught.value), *(str(other) for other in caught.value.others)])
+    assert [n for n in range(50) if f"number {n}," in told or f"number {n}:" in told] == [
+        n for n in range(50) if n % 2 == 0 or n < 20
+    ]
+
+
+def test_a_table_is_told_how_to_become_a_list(several: Several) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(several.arguments(2))
+    with pytest.raises(InvalidArguments, match=r"table\.to_dict\('records'\)"):
+        several.fs.start_runs(several.group, table)
+    handles = several.fs.start_runs(several.group, table.to_dict("records"))
+    runs = several.fs.runs(several.group)
+    with pytest.raises(InvalidArguments, match=r"table\['id'\]"):
+        several.fs.wait(runs)
+    with pytest.raises(StillActive) as caught:
+        several.fs.wait(runs["id"], timeout=0)
+    assert sorted(caught.value.run_ids) == sorted(handle["id"] for handle in handles)
+
+
+def test_a_group_is_waited_for_by_its_name_and_id_too(several: Several) -> None:
+    (handle,) = several.fs.start_runs(several.group, several.arguments(1))
+    for group in (several.group, "hello"):
+        with pytest.raises(StillActive) as caught:
+            several.fs.wait(group, timeout=0)
+        assert list(caught.value.run_ids) == [handle["id"]]
+    with pytest.raises(NotFound, match="nor a group"):
+        several.fs.wait("nothing")
 
 
 def test_what_has_come_since_is_seen(several: Several) -> None:

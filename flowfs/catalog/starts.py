@@ -14,7 +14,7 @@ from flowfs.errors import FlowError, InvalidArguments, UnclearStart, describe, f
 
 __all__ = ["Starts"]
 
-_SHOWN = 10  # faulty documents that a message tells of
+_SHOWN = 10  # faults that a message tells of, and spans of documents for each
 
 
 class Starts:
@@ -56,17 +56,17 @@ class Starts:
         faults = [(n, one) for n, one in enumerate(outcomes) if isinstance(one, FlowError)]
         if not faults:
             return [one for one in outcomes if not isinstance(one, FlowError)]
-        told = [f"{named(n)}: {_without_preface(one)}" for n, one in faults[:_SHOWN]]
-        more = f"; and {len(faults) - len(told)} more" if len(faults) > len(told) else ""
+        told = _told(faults, named)
+        left = sum(count for count, _ in told[_SHOWN:])
+        more = f"; and {left} more" if left else ""
         error = failure(
             InvalidArguments,
             f"{len(faults)} of {len(given)} runs cannot be started, and none has been: "
-            f"{'; '.join(told)}{more}",
+            f"{'; '.join(words for _, words in told[:_SHOWN])}{more}",
             about,
         )
         error.others = tuple(
-            failure(InvalidArguments, f"{named(n)}: {_without_preface(one)}", about)
-            for n, one in faults[_SHOWN : _SHOWN + 99]
+            failure(InvalidArguments, words, about) for _, words in told[_SHOWN : _SHOWN + 99]
         )
         self.refused(group_id, error)
         raise error
@@ -151,6 +151,29 @@ def _read(given: Any, declarations: documents.Declarations | None, about: str) -
     if isinstance(given, (bytes, str)):
         return documents.parse(given, about, declarations)
     return documents.normalize(given, about, declarations)
+
+
+def _told(
+    faults: Sequence[tuple[int, FlowError]], named: Callable[[int], str]
+) -> list[tuple[int, str]]:
+    """Return what is wrong, each thing once for all that have it, and how many these are.
+
+    A mistake in the header of a table is one of each of its rows.
+    """
+    spans: dict[str, list[list[int]]] = {}
+    for number, error in faults:
+        of_one = spans.setdefault(_without_preface(error), [])
+        if of_one and of_one[-1][1] == number - 1:
+            of_one[-1][1] = number
+        else:
+            of_one.append([number, number])
+    told = []
+    for words, of_one in spans.items():
+        for first in range(0, len(of_one), _SHOWN):
+            some = of_one[first : first + _SHOWN]
+            names = [named(a) if a == b else f"{named(a)} to {named(b)}" for a, b in some]
+            told.append((sum(b - a + 1 for a, b in some), f"{', '.join(names)}: {words}"))
+    return told
 
 
 def _without_preface(error: FlowError) -> str:

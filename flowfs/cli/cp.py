@@ -88,7 +88,10 @@ def _copied(
             sources += expand(access, [name]) if is_remote(name) else [_local(name)]
     several.end()  # for fewer of them the target might mean something else
     if not is_remote(target) and not any(isinstance(source, Place) for source in sources):
-        raise click.UsageError("neither is on a service: for files of this machine there is cp")
+        raise click.UsageError(
+            "neither is on a service: a place there begins with groups/ or workflows/, as "
+            "groups/GROUP/uploads/; for files of this machine there is cp"
+        )
     if target == "-":
         _to_stdout(sources, several)
         return []

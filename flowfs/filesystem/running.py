@@ -75,6 +75,7 @@ class Running(Studies):
                 InvalidArguments,
                 "a list is needed, of the arguments of each run; start_run is for one",
             )
+        _no_table(arguments, "of the arguments of each run; table.to_dict('records')")
         given = list(arguments)
         group_id = self.group_id(group)
         checked = self.check_runs(group_id, given)
@@ -175,8 +176,8 @@ class Running(Studies):
         Parameters
         ----------
         runs : iterable of str or dict, str, or dict
-            Ids, paths, URLs or handles of runs; one of them; or the path of a group, for all of
-            its runs that are active now.
+            Ids, paths, URLs or handles of runs; one of them; or a group, as :meth:`runs` takes
+            it, for all of its runs that are active now.
         timeout : float, optional
             Seconds; by default as long as it takes. With 0 they are looked at once.
         poll : (float, float)
@@ -202,8 +203,12 @@ class Running(Studies):
         NotFound, FlowError
             As the service says.
         """
+        _no_table(runs, "of runs; table['id']")
         named = [runs] if isinstance(runs, (str, Mapping)) else list(runs)
-        watched = [one for run in named for one in self.named_runs(run)]
+        if isinstance(runs, str) and "/" not in runs:
+            watched = self._run_or_group(runs)
+        else:
+            watched = [one for run in named for one in self.named_runs(run)]
         progress = Callback.as_callback(callback)
         progress.set_size(len(set(watched)))
 
@@ -308,6 +313,20 @@ class Running(Studies):
             group_id = self.entries.group_id(node)
             return [(group_id, one) for one in self.catalog.runs(group_id, refresh=True).active]
 
+    def _run_or_group(self, name: str) -> list[Watched]:
+        try:
+            return self.named_runs(name)
+        except NotFound:
+            with contextlib.suppress(NotFound):
+                return self.named_runs(join("groups", to_name(self.group_id(name))))
+            raise failure(NotFound, "no run, nor a group, has this id or name", name) from None
+
     def _listed_once(self, group_id: str) -> None:
         with contextlib.suppress(NotFound):  # one that can only be asked for runs one by one
             self.catalog.runs(group_id)
+
+
+def _no_table(given: Any, wanted: str) -> None:
+    """Raise InvalidArguments of a DataFrame: who goes through one gets the names of columns."""
+    if hasattr(given, "to_dict") and hasattr(given, "columns"):
+        raise failure(InvalidArguments, f"a table is no list {wanted} is one")
