@@ -204,7 +204,7 @@ def test_where_it_logs_to_is_said(tmp_path: Path) -> None:
     assert Log(syslog=True).target == "syslog"
     assert Log(stderr=True).target == "stderr"
     assert Log().target == ("syslog" if os.path.exists("/dev/log") else "")
-    with pytest.raises(InvalidArguments, match="cannot log there"):
+    with pytest.raises(FlowError, match="cannot log there"):
         start_log(Log(file=str(tmp_path / "no" / "log")))
     conceal(())
     assert logging.getLogger("flowfs").level == logging.NOTSET
