@@ -85,6 +85,22 @@ class Terminal:
         assert time.monotonic() < deadline, f"does not end: {self.screen[self._seen :]!r}"
         return self._process.wait(_PATIENCE)
 
+    def interrupted(self) -> int:
+        """Press Ctrl-C until the program ends, and return its exit status.
+
+        One that comes as Python has shown a question, and does not yet read the answer, is noticed
+        only with the next key. Nobody is as quick as that, and a test is.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self.type("\x03")
+            again = min(deadline, time.monotonic() + _PATIENCE / 6)
+            while self._read(again):
+                pass
+            if time.monotonic() < again:
+                return self._process.wait(_PATIENCE)
+            assert time.monotonic() < deadline, f"does not end: {self.screen[self._seen :]!r}"
+
     def _read(self, deadline: float) -> bool:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([self._master], [], [], left)[0]:
